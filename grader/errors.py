@@ -1,0 +1,42 @@
+"""The errors that a user of the grader can meet.
+
+::
+
+    GraderError
+    ├── InputError            bad usage or bad input, refused before any work: exit code 2
+    │   ├── SampleError       a sample file or a sample in it
+    │   └── SuiteError        a suite's file is missing, malformed, or not the one that was pinned
+    └── InfrastructureError   the grader could not do its work: exit code 3
+        ├── SandboxError      an isolation mechanism is missing, or a cell could not be made
+        └── CellLostError     a cell died or broke the protocol while it held samples
+
+A program under test never causes one of these: whatever it does is a verdict.
+"""
+
+
+class GraderError(Exception):
+    """Base of every error the grader raises on purpose; its text says what happened, where, and what to do."""
+
+
+class InputError(GraderError):
+    """Bad usage or bad input, refused before any program runs."""
+
+
+class SampleError(InputError):
+    """A sample file, or one sample in it, cannot be graded; the text names the file and the line."""
+
+
+class SuiteError(InputError):
+    """A suite is unknown, or its file is missing, truncated, malformed or not the pinned one."""
+
+
+class InfrastructureError(GraderError):
+    """The grader could not do its work; never a judgement on a program."""
+
+
+class SandboxError(InfrastructureError):
+    """An isolation mechanism is missing or a cell could not be made; the text names the remedy."""
+
+
+class CellLostError(InfrastructureError):
+    """A cell died or broke the protocol while it held samples; they are graded again in another cell."""

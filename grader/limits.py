@@ -1,0 +1,52 @@
+"""Limits on what one sample may use. Times are CPU seconds unless a name says otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+from grader.errors import InputError
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one sample may use before it is stopped.
+
+    The limit of one test is ``max(time_floor_s, time_factor * reference_cpu_s)``: EvalPlus's rule, on CPU
+    time instead of wall-clock time. ``group_time_s`` bounds a whole test group (EvalPlus:
+    ``EVALPLUS_TIMEOUT_PER_TASK``, 60 s), and grows with the reference where that alone needs more.
+    ``idle_s`` is the backstop for sleepers: seconds in which the program neither runs nor waits for a
+    processor, so that a loaded machine does not use it up; None means the limit of the test at hand.
+    """
+
+    time_floor_s: float = 4.0
+    time_factor: float = 4.0
+    group_time_s: float = 60.0
+    idle_s: float | None = None
+    memory_bytes: int = GIB
+    answer_bytes: int = 64 * MIB
+    stdout_bytes: int = 64 * 1024
+    threads: int = 64
+    tmp_bytes: int = 64 * MIB
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not value > 0:
+                raise InputError(f"limit {field.name} is {value!r}; give a number above 0")
+
+    def within(self, ceiling: Limits) -> Limits:
+        """Return these limits, each lowered to the operator's ceiling where it exceeds that."""
+        lowered = {
+            field.name: min(mine, top)
+            for field in fields(self)
+            if (mine := getattr(self, field.name)) is not None
+            and (top := getattr(ceiling, field.name)) is not None
+        }
+        return replace(self, **lowered)
+
+    def test_time_s(self, reference_cpu_s: float) -> float:
+        """CPU seconds that one test may use, given what the reference needed for it."""
+        return max(self.time_floor_s, self.time_factor * reference_cpu_s)
