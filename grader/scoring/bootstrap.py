@@ -1,0 +1,49 @@
+"""Confidence intervals by bootstrap over tasks, in pure Python and still fast.
+
+Tasks are what is drawn: a suite is a sample of the problems one could have asked, so the interval says how
+much the mean would move with other problems of the same kind (Efron and Tibshirani, "An Introduction to the
+Bootstrap", 1993, chapter 13: the percentile interval).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+RESAMPLES = 1000
+SEED = 20210707  # any fixed number does: the same verdicts must give the same interval
+_FRACTION_BITS = 32  # 2e-10 of a pass@k, far below what 1000 resamples can resolve
+
+
+def bootstrap_ci95(columns: Sequence[Sequence[float]]) -> list[tuple[float, float] | None]:
+    """Return the 95% interval (low, high) of each column's mean.
+
+    ``columns`` are lists of equal length with values from 0 to 1, one value a task; the same tasks are drawn
+    for all of them. An interval from fewer than two tasks would say nothing, and is None.
+    """
+    if not columns:
+        return []
+    tasks = len(columns[0])
+    if tasks < 2:
+        return [None] * len(columns)
+    # All columns travel in one integer a task, in fields wide enough for the sum over all tasks. One draw and
+    # one addition then serve every column: for six columns that is six times less work.
+    width = _FRACTION_BITS + tasks.bit_length()
+    packed = [
+        sum(round(value * (1 << _FRACTION_BITS)) << (index * width) for index, value in enumerate(row))
+        for row in zip(*columns, strict=True)
+    ]
+    draw = random.Random(SEED).choices  # noqa: S311 - statistics, not secrets
+    totals = [sum(draw(packed, k=tasks)) for _ in range(RESAMPLES)]
+    scale = tasks * (1 << _FRACTION_BITS)
+    mask = (1 << width) - 1
+    return [
+        _percentiles([((total >> (index * width)) & mask) / scale for total in totals])
+        for index in range(len(columns))
+    ]
+
+
+def _percentiles(means: list[float]) -> tuple[float, float]:
+    means.sort()
+    tail = round(0.025 * len(means))
+    return means[tail], means[-1 - tail]
