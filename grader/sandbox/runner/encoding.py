@@ -21,7 +21,7 @@ MAX_ITERATOR_ITEMS = 1_000_000
 """Items read from a generator or another iterator; a longer one is opaque."""
 
 MAX_NUMBER_SIZE = 4096
-"""Bits of each part of a Fraction, characters of a Decimal. More is opaque: arithmetic on it would be slow."""
+"""Bits of each part of a Fraction, characters of a Decimal; more is opaque, as arithmetic on it is slow."""
 
 _FORMAT = 2
 _HEADER_BYTES = 5

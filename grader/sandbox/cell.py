@@ -1,0 +1,232 @@
+"""What every kind of cell offers a worker, and the conversation with its supervisor.
+
+A cell is a byte stream in and a byte stream out; ``Cell`` frames them. It never blocks in a write while the
+supervisor may be blocked in one: reading and writing go on at the same time.
+"""
+
+from __future__ import annotations
+
+import json
+import marshal
+import os
+import select
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from grader.errors import CellLostError
+from grader.sandbox.runner import wire
+
+_READ_BYTES = 1 << 20
+_START_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A piece of a run's answer stream (or of a whole program's output), and the CPU seconds used so far."""
+
+    run: int
+    cpu_s: float
+    data: bytes
+    is_output: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A run is over and nothing of it is left. ``ended`` is a ``Termination`` value or "signalled"/"exited"."""
+
+    run: int
+    ended: str
+    code: int
+    signal: int
+    driver_code: int
+    cpu_s: float
+    wall_s: float
+    peak_memory_bytes: int
+    stdout_tail: bytes
+    stderr_tail: bytes
+    memory_kill: bool
+
+
+Event = Answers | Done
+
+
+@dataclass(frozen=True, slots=True)
+class RunLimits:
+    """The limits of one run; see ``grader.sandbox.runner.run.Limits``."""
+
+    load_s: float
+    test_s: float
+    tests: dict[int, float]
+    group_s: float
+    idle_s: float | None
+    answer_bytes: int
+    stdout_bytes: int
+
+
+class Cell(ABC):
+    """One long-lived sandbox that samples run in, one after the other."""
+
+    backend: str
+    layers: tuple[str, ...]
+
+    def __init__(self, reader: int, writer: int) -> None:
+        self._reader, self._writer = reader, writer
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        self._incoming = bytearray()
+        self._outgoing: deque[memoryview] = deque()
+        self._runs = 0
+        self.hello: dict[str, Any] = {}
+
+    @abstractmethod
+    def close(self) -> None:
+        """Destroy the cell and everything in it; may be called twice."""
+
+    @abstractmethod
+    def set_memory_limit(self, size: int) -> None:
+        """Let the samples of this cell use ``size`` bytes."""
+
+    @abstractmethod
+    def memory_kills(self) -> int:
+        """How many processes of this cell the kernel has killed for want of memory."""
+
+    @abstractmethod
+    def why_it_ended(self) -> str:
+        """Say what is known of the end of a lost cell, for the error text."""
+
+    @property
+    def reader(self) -> int:
+        """The descriptor to poll for what the cell says."""
+        return self._reader
+
+    def configure(self, config: dict[str, Any]) -> None:
+        """Send the cell its configuration and wait until it is ready. Raises CellLostError."""
+        self._send(wire.CONFIGURE, marshal.dumps(config))
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not self.hello:
+            if time.monotonic() > deadline:
+                raise CellLostError(f"the cell was not ready within {_START_TIMEOUT_S:.0f} s")
+            for event in self.receive(timeout_s=1.0):
+                raise CellLostError(f"the cell spoke of a run before it was ready: {event!r:.200}")
+
+    def start_run(
+        self,
+        payloads: tuple[bytes, ...],
+        limits: RunLimits,
+        *,
+        group_sizes: tuple[int, ...],
+        zygote: str = "plain",
+        whole_program: bool = False,
+    ) -> int:
+        """Queue a run; returns its number. ``payloads`` are marshalled for the sample process, and for the driver."""
+        self._runs += 1
+        wanted = (limits.load_s, limits.test_s, limits.tests, limits.group_s, limits.idle_s, limits.answer_bytes,
+                  limits.stdout_bytes)  # fmt: skip
+        request = (self._runs, zygote, wanted, group_sizes, whole_program, payloads)
+        self._send(wire.RUN, marshal.dumps(request))
+        return self._runs
+
+    def kill_run(self, run: int) -> None:
+        """End a run before its time; its ``Done`` still comes."""
+        self._send(wire.KILL, wire.LENGTH.pack(run))
+
+    def receive(self, timeout_s: float | None) -> list[Event]:
+        """Wait for events; [] when the time is over. Raises CellLostError when the cell is gone."""
+        events = self._parse()
+        if events:
+            return events
+        wanted = [self._writer] if self._outgoing else []
+        readable, writable, _ = select.select([self._reader], wanted, [], timeout_s)
+        if writable:
+            self._flush()
+        if readable:
+            self._read()
+        return self._parse()
+
+    def _send(self, kind: int, payload: bytes) -> None:
+        self._outgoing.append(memoryview(wire.frame(kind, payload)))
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._outgoing:
+            try:
+                written = os.write(self._writer, self._outgoing[0])
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise self._lost() from error
+            if written < len(self._outgoing[0]):
+                self._outgoing[0] = self._outgoing[0][written:]
+            else:
+                self._outgoing.popleft()
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._reader, _READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise self._lost() from error
+        if not data:
+            raise self._lost()
+        self._incoming += data
+
+    def _lost(self) -> CellLostError:
+        return CellLostError(f"the {self.backend} cell ended: {self.why_it_ended()}")
+
+    def _parse(self) -> list[Event]:
+        events: list[Event] = []
+        position, data = 0, self._incoming
+        while position + wire.HEADER.size <= len(data):
+            length, kind = wire.HEADER.unpack_from(data, position)
+            if length > wire.MAX_FRAME:
+                raise CellLostError(f"the {self.backend} cell sent a frame of {length} bytes")
+            end = position + wire.HEADER.size + length
+            if end > len(data):
+                break
+            event = self._event(kind, bytes(data[position + wire.HEADER.size : end]))
+            if event is not None:
+                events.append(event)
+            position = end
+        del data[:position]
+        return events
+
+    def _event(self, kind: int, payload: bytes) -> Event | None:
+        if kind in (wire.ANSWERS, wire.OUTPUT):
+            run, cpu = wire.CHUNK.unpack_from(payload)
+            return Answers(run, cpu, payload[wire.CHUNK.size :], kind == wire.OUTPUT)
+        if kind == wire.DONE:
+            return self._done(payload)
+        if kind == wire.HELLO:
+            self.hello = json.loads(payload)
+            return None
+        text = payload[:500].decode(errors="replace") if kind == wire.FAULT else f"unknown frame {kind}"
+        raise CellLostError(f"the {self.backend} cell failed: {text}")
+
+    def _done(self, payload: bytes) -> Done:
+        start = wire.LENGTH.size
+        end = start + wire.LENGTH.unpack_from(payload)[0]
+        facts = json.loads(payload[start:end])
+        middle = end + facts["stdout"]
+        killed_by_kernel = facts["ended"] == "signalled" and 9 in (facts["signal"], -facts["driver_code"])
+        return Done(
+            run=facts["run"],
+            ended=facts["ended"],
+            code=facts["code"],
+            signal=facts["signal"],
+            driver_code=facts["driver_code"],
+            cpu_s=facts["cpu_s"],
+            wall_s=facts["wall_s"],
+            peak_memory_bytes=facts["rss"],
+            stdout_tail=payload[end:middle],
+            stderr_tail=payload[middle:],
+            memory_kill=killed_by_kernel and self._memory_killed_since(),
+        )
+
+    def _memory_killed_since(self) -> bool:
+        kills = self.memory_kills()
+        before, self._kills_seen = getattr(self, "_kills_seen", 0), kills
+        return kills > before

@@ -1,0 +1,120 @@
+"""The embedded cell: namespaces on this machine, made without a container engine, by root or an ordinary user."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from grader.errors import CellLostError, SandboxError
+from grader.limits import MIB, Limits
+from grader.sandbox import cgroup, seccomp
+from grader.sandbox.cell import Cell
+from grader.sandbox.runner import landlock, wire
+
+_RUNNER_MEMORY = 64 * MIB  # supervisor and zygotes, beside the sample
+_RUNNER_PROCESSES = 8
+_ADDRESS_SPACE_EXTRA = 256 * MIB  # what the interpreter maps before the program begins
+_LAYERS = ("userns", "mountns", "pidns", "netns", "ipcns", "utsns", "cgroupns", "readonly_root", "no_capabilities",
+           "no_new_privs", "seccomp", "rlimits")  # fmt: skip
+
+# The cell's interpreter must not see the grader's modules or its environment: it gets the runner's folder alone.
+_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from runner.launch import main; main()"
+
+
+class NamespaceCell(Cell):
+    """A cell in namespaces of this machine. Raises SandboxError where one cannot be made."""
+
+    backend = "namespaces"
+
+    def __init__(self, root: Path, limits: Limits) -> None:
+        self._group = cgroup.make_group(limits.memory_bytes + _RUNNER_MEMORY, limits.threads + _RUNNER_PROCESSES)
+        self._landlock = landlock.abi_version()
+        self.address_space = 0 if self._group else limits.memory_bytes + _ADDRESS_SPACE_EXTRA
+        self.layers = self._describe_layers()
+        self._errors = tempfile.TemporaryFile()
+        try:
+            self._process = self._launch(root, limits)
+        except BaseException:
+            self._remove_group()
+            raise
+        assert self._process.stdin
+        assert self._process.stdout
+        super().__init__(self._process.stdout.fileno(), self._process.stdin.fileno())
+        try:
+            self.configure(
+                {
+                    "seccomp": seccomp.sample_filter(),
+                    "landlock": self._landlock,
+                    "site_packages": wire.SITE_PACKAGES,
+                    "open_files": 256,
+                    "preload": (),
+                }
+            )
+        except CellLostError as error:
+            self.close()
+            raise SandboxError(f"{error}; `grader doctor` says which mechanism is missing") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _launch(self, root: Path, limits: Limits) -> subprocess.Popen[bytes]:
+        options = {
+            "root": str(root),
+            "tmp_bytes": limits.tmp_bytes,
+            "cgroups": [str(folder) for folder in self._group.folders] if self._group else [],
+        }
+        python = getattr(sys, "_base_executable", sys.executable)
+        sandbox = str(Path(__file__).parent)
+        return subprocess.Popen(
+            [python, "-I", "-S", "-c", _START, sandbox, json.dumps(options)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={"PATH": os.environ.get("PATH", "")},
+            bufsize=0,
+        )
+
+    def _describe_layers(self) -> tuple[str, ...]:
+        group = self._group
+        memory = (f"memory_cgroup_v{group.version}", f"pids_cgroup_v{group.version}") if group else ("memory_rlimit",)
+        lock = (f"landlock_abi{self._landlock}",) if self._landlock else ()
+        return (*_LAYERS, *lock, *memory)
+
+    def set_memory_limit(self, size: int) -> None:
+        """Let the samples of this cell use ``size`` bytes."""
+        if self._group:
+            self._group.limit_memory(size + _RUNNER_MEMORY)
+        else:
+            self.address_space = size + _ADDRESS_SPACE_EXTRA
+
+    def memory_kills(self) -> int:
+        """How many processes of this cell the kernel has killed for want of memory."""
+        return self._group.out_of_memory_kills() if self._group else 0
+
+    def why_it_ended(self) -> str:
+        """The launcher's exit status and what it and the supervisor wrote to standard error."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)
+        self._errors.seek(0)
+        text = self._errors.read().decode(errors="replace").strip()
+        return f"exit status {self._process.returncode}; {text[-600:] or 'no message'}"
+
+    def close(self) -> None:
+        """Kill the cell's first process, and so everything in it, and remove its control groups."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
+        self._errors.close()
+        self._remove_group()
+
+    def _remove_group(self) -> None:
+        if self._group:
+            self._group.remove()
+            self._group = None

@@ -1,0 +1,168 @@
+"""The root folder of the embedded cell: the interpreter, its standard library, and a few packages; nothing else.
+
+A copy, made once in the cache folder, so that a cell needs one mount, sees no path of the host, and does not change
+when the host's interpreter is upgraded under it. Its name is a hash of everything that decides its content, and is
+part of what a verdict rests on.
+"""
+
+from __future__ import annotations
+
+import compileall
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from grader.errors import SandboxError
+
+PACKAGES = ("numpy>=2.4,<2.5",)
+_FORMAT = "6"
+_LEFT_OUT = ("site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip",
+             "lib2to3", "pydoc_data", "__pycache__", "config-*", "sitecustomize.py", "usercustomize.py",
+             "EXTERNALLY-MANAGED", "*.a")  # fmt: skip
+_DEVICES = ("null", "zero", "full", "random", "urandom")
+
+# Imports the extension modules below the given folders and prints the files that the loader has mapped.
+_LIST_LIBRARIES = """
+import importlib, os, sys
+dynamic = [p for p in sys.path if p.endswith("lib-dynload")]
+for base in dynamic + sys.argv[1:]:
+    sys.path.append(base)
+    for folder, _, files in os.walk(base):
+        package = os.path.relpath(folder, base).replace(os.sep, ".").lstrip(".")
+        for name in files:
+            if name.endswith(".so"):
+                try:
+                    importlib.import_module(f"{package}.{name.split('.')[0]}".lstrip("."))
+                except BaseException:
+                    pass
+print("\\n".join(sorted({l.split()[-1] for l in open("/proc/self/maps") if ".so" in l})))
+"""
+_STANDARD_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
+
+
+def root_key(packages: tuple[str, ...] = PACKAGES) -> str:
+    """Return the name of the root that this interpreter and these packages make."""
+    binary = _interpreter().stat()
+    parts = (_FORMAT, sys.version, sysconfig.get_paths()["stdlib"], str(binary.st_size), *packages)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def prepare_root(
+    cache: Path, packages: tuple[str, ...] = PACKAGES, on_progress: Callable[[], None] = lambda: None
+) -> Path:
+    """Return the root folder, making it if the cache has none; ``on_progress`` is called if it must be made.
+
+    Raises SandboxError, e.g. where pip cannot install the packages.
+    """
+    final = cache / "roots" / root_key(packages)
+    if final.is_dir():
+        return final
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(final.parent / "lock"):
+        if final.is_dir():
+            return final
+        on_progress()
+        staging = Path(tempfile.mkdtemp(prefix=".making-", dir=final.parent))
+        try:
+            _fill(staging, packages)
+            staging.chmod(0o755)
+            staging.rename(final)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+    return final
+
+
+def _fill(root: Path, packages: tuple[str, ...]) -> None:
+    for folder in ("dev", "tmp", "runner", "python/bin", "python/site-packages"):
+        (root / folder).mkdir(parents=True)
+    for name in _DEVICES:
+        (root / "dev" / name).touch()
+    binary = _interpreter()
+    shutil.copy2(binary, root / "python/bin/python3")
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    library = root / "python/lib" / version
+    shutil.copytree(
+        Path(sysconfig.get_paths()["stdlib"]), library, ignore=shutil.ignore_patterns(*_LEFT_OUT),
+        ignore_dangling_symlinks=True,
+    )  # fmt: skip
+    site_packages = root / "python/site-packages"
+    if packages:
+        _install(packages, site_packages)
+    for file in _shared_libraries(binary, site_packages):
+        standard = str(file).startswith(_STANDARD_FOLDERS)
+        target = root / str(file).lstrip("/") if standard else root / "python/lib" / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, target)
+    quiet = {"quiet": 2, "force": True, "workers": 1}
+    compileall.compile_dir(library, stripdir=str(root), **quiet)  # type: ignore[arg-type]
+    compileall.compile_dir(site_packages, stripdir=str(root), **quiet)  # type: ignore[arg-type]
+    _make_readable(root)
+
+
+def _interpreter() -> Path:
+    return Path(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))
+
+
+def _shared_libraries(binary: Path, site_packages: Path) -> Iterator[Path]:
+    """The host's shared objects that the interpreter and all extension modules load, and the loader itself."""
+    command = [binary, "-I", "-S", "-c", _LIST_LIBRARIES, str(site_packages)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        raise SandboxError(f"{binary} cannot list its shared libraries: {run.stderr[-300:]}")
+    for name in run.stdout.split("\n"):
+        file = Path(name)
+        if file.is_absolute() and not file.is_relative_to(site_packages) and "lib-dynload" not in file.parts:
+            yield file
+            yield from _links_to(file)
+    loader = Path("/lib64/ld-linux-x86-64.so.2")
+    if loader.exists():
+        yield loader
+
+
+def _links_to(file: Path) -> Iterator[Path]:
+    """Other names of a library beside it: programs ask for libz.so.1, the file is libz.so.1.2.13."""
+    stem = file.name.split(".so")[0]
+    for other in file.parent.glob(f"{stem}.so*"):
+        if other != file and other.is_symlink() and other.resolve() == file.resolve():
+            yield other
+
+
+def _install(packages: tuple[str, ...], target: Path) -> None:
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input",
+               "--no-compile", "--only-binary", ":all:", "--target", str(target), *packages]  # fmt: skip
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        raise SandboxError(
+            f"pip could not install {' '.join(packages)} for the sandbox: {run.stderr.strip()[-500:]}\n"
+            "Check that this Python has pip (python -m ensurepip) and that a package index can be reached."
+        )
+    for name in ("bin", "share"):
+        shutil.rmtree(target / name, ignore_errors=True)
+    for tests in [*target.rglob("tests"), *target.rglob("*.pyi")]:
+        shutil.rmtree(tests) if tests.is_dir() else tests.unlink(missing_ok=True)
+
+
+def _make_readable(root: Path) -> None:
+    """The cell's user is nobody: every file must be readable by all, whatever this user's umask is."""
+    for folder, _, files in os.walk(root):
+        Path(folder).chmod(0o755)
+        for name in files:
+            file = Path(folder) / name
+            if not file.is_symlink():
+                file.chmod(0o755 if os.access(file, os.X_OK) else 0o644)
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    with file.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,200 @@
+"""The kernel's interfaces that Python does not offer, one thin function each. x86-64 Linux."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
+MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
+MNT_DETACH = 0x2
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 0x1, 0x2, 0x4, 0x8
+
+F_SETPIPE_SZ = 1031
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_SECCOMP = 22
+_PR_CAPBSET_DROP = 24
+_PR_SET_NO_NEW_PRIVS = 38
+_SECCOMP_MODE_FILTER = 2
+_CAPABILITY_VERSION_3 = 0x20080522
+_AT_FDCWD = -100
+_AT_RECURSIVE = 0x8000
+
+_SYS_CLONE = 56
+_SYS_CAPSET = 126
+_SYS_PIVOT_ROOT = 155
+_SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432
+_SYS_CLOSE_RANGE = 436
+_SYS_MOUNT_SETATTR = 442
+SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF = 444, 445, 446
+
+# PyDLL keeps the interpreter lock during a call: a clone must not let another thread run half-way through.
+_libc = ctypes.PyDLL(None, use_errno=True)
+_python = ctypes.pythonapi
+
+
+def check_machine() -> None:
+    """Raise OSError on a machine whose system call numbers are not the ones in this file."""
+    if platform.machine() != "x86_64":
+        raise OSError(f"the sandbox knows the system calls of x86_64 only, this is {platform.machine()}")
+
+
+def syscall(number: int, *arguments: int | ctypes.Array[ctypes.c_char] | ctypes.Structure | None) -> int:
+    """Make a system call. Raises OSError with the kernel's error number."""
+    result = int(_libc.syscall(ctypes.c_long(number), *map(_register, arguments)))
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def _register(argument: object) -> object:
+    if isinstance(argument, int):
+        return ctypes.c_ulong(argument & 0xFFFFFFFFFFFFFFFF)
+    return ctypes.byref(argument) if isinstance(argument, ctypes.Structure) else argument
+
+
+def _checked(result: int) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def clone(namespaces: int) -> int:
+    """Fork this single-threaded process into new namespaces; returns as os.fork does."""
+    _python.PyOS_BeforeFork()
+    pid = _libc.syscall(_SYS_CLONE, ctypes.c_ulong(namespaces | 17), 0, 0, 0, 0)  # 17 is SIGCHLD
+    if pid == 0:
+        _python.PyOS_AfterFork_Child()
+        return 0
+    number = ctypes.get_errno()
+    _python.PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise OSError(number, f"clone with namespaces {namespaces:#x}: {os.strerror(number)}")
+    return int(pid)
+
+
+def unshare(namespaces: int) -> None:
+    """Move this process (for a PID namespace: its future children) into new namespaces."""
+    _checked(_libc.unshare(namespaces))
+
+
+def mount(source: str, target: str, kind: str | None, flags: int, data: str = "") -> None:
+    """Mount a file system or, with MS_BIND, a folder or file of another one."""
+    encoded = kind.encode() if kind else None
+    _checked(_libc.mount(source.encode(), target.encode(), encoded, ctypes.c_ulong(flags), data.encode()))
+
+
+def unmount(target: str) -> None:
+    """Detach a mount; it disappears when its last user is gone."""
+    _checked(_libc.umount2(target.encode(), MNT_DETACH))
+
+
+class _MountAttributes(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
+
+
+def restrict_mount(target: str, attributes: int, *, recursive: bool = False) -> None:
+    """Add MOUNT_ATTR_* restrictions to a mount, keeping those it has."""
+    wanted = _MountAttributes(attributes, 0, 0, 0)
+    path = ctypes.create_string_buffer(target.encode())
+    flags = _AT_RECURSIVE if recursive else 0
+    syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, path, flags, wanted, ctypes.sizeof(wanted))
+
+
+def pivot_root_here() -> None:
+    """Make the current folder, a mount point, the root, and let go of the old root."""
+    here = ctypes.create_string_buffer(b".")
+    syscall(_SYS_PIVOT_ROOT, here, here)
+    unmount(".")
+    os.chdir("/")
+
+
+def open_detached_proc() -> int:
+    """Return a descriptor of a new procfs for this PID namespace that is mounted nowhere."""
+    context = syscall(_SYS_FSOPEN, ctypes.create_string_buffer(b"proc"), 1)
+    try:
+        syscall(_SYS_FSCONFIG, context, 6, None, None, 0)  # 6 is FSCONFIG_CMD_CREATE
+        return syscall(_SYS_FSMOUNT, context, 1, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
+    finally:
+        os.close(context)
+
+
+def map_user(proc: int, inside: int, outside_uid: int, outside_gid: int) -> None:
+    """Map one user and one group of this process's new user namespace; ``proc`` is a procfs descriptor."""
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{inside} {outside_uid} 1"),
+        ("gid_map", f"{inside} {outside_gid} 1"),
+    ):
+        write_at(proc, f"self/{name}", text)
+
+
+def write_at(folder: int, name: str, text: str) -> None:
+    """Write a kernel file below an open folder."""
+    handle = os.open(name, os.O_WRONLY, dir_fd=folder)
+    try:
+        os.write(handle, text.encode())
+    finally:
+        os.close(handle)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that made it ends."""
+    _checked(_libc.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0))
+
+
+def set_dumpable() -> None:
+    """Own our /proc/self files again after a change of user, as the user maps need it."""
+    _checked(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0))
+
+
+def drop_bounding_capabilities() -> None:
+    """Empty the capability bounding set: no program started from here can gain one."""
+    for capability in range(64):
+        if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+            return  # past the last capability that this kernel knows
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+_NO_CAPABILITIES = (ctypes.c_char * 24)()
+
+
+def drop_capabilities() -> None:
+    """Give up every capability and the way to new ones (no_new_privs)."""
+    syscall(_SYS_CAPSET, _CapabilityHeader(_CAPABILITY_VERSION_3, 0), _NO_CAPABILITIES)
+    _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+
+
+class _FilterProgram(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p)]
+
+
+def install_seccomp_filter(instructions: bytes) -> None:
+    """Put a classic BPF program (8 bytes an instruction) before every later system call of this process."""
+    program = _FilterProgram(len(instructions) // 8, instructions)
+    _checked(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0))
+
+
+def close_from(first: int) -> None:
+    """Close every descriptor from ``first`` on."""
+    syscall(_SYS_CLOSE_RANGE, first, 0x7FFFFFFF, 0)
+
+
+def process_clock(pid: int) -> int:
+    """Return the id of a process's CPU clock, for time.clock_gettime (clock_getcpuclockid(3))."""
+    return (~pid << 3) | 2

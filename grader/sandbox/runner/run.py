@@ -1,0 +1,297 @@
+"""One run, as the supervisor sees it: clocks, limits, pipes, and the record of why it was killed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from . import wire
+from .kernel import F_SETPIPE_SZ, process_clock
+
+if TYPE_CHECKING:
+    from .zygote import Handle
+
+_ANSWER_PIPE = 1 << 20
+_READ = 1 << 18
+_SHORTEST_WAKE_S, _LONGEST_WAKE_S = 0.001, 0.025
+
+
+class Limits(NamedTuple):
+    """CPU seconds unless the name says otherwise; ``tests`` has those that differ from ``test_s``."""
+
+    load_s: float
+    test_s: float
+    tests: dict[int, float]
+    group_s: float
+    idle_s: float | None
+    answer_bytes: int
+    stdout_bytes: int
+
+
+class Tail:
+    """The last bytes of a stream."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._data = b""
+
+    def add(self, data: bytes) -> None:
+        """Append, and forget what came too long ago."""
+        self._data = (self._data + data)[-self._size :]
+
+    def __bytes__(self) -> bytes:
+        return self._data
+
+
+class Clock:
+    """How much of a limit the step at hand has used; a step is the load of the program, or one test.
+
+    Idle time is wall-clock time less the time in which a thread ran, or was ready and waited for a processor: a
+    busy machine makes a program slower, not idle.
+    """
+
+    def __init__(self) -> None:
+        self.cpu = self.wall = self.delay = 0.0
+        self.group_cpu = self.group_idle = 0.0
+
+    def mark(self, cpu: float, wall: float, delay: float) -> None:
+        """Begin a step."""
+        self.cpu, self.wall, self.delay = cpu, wall, delay
+
+
+class Run:
+    """The processes of one run: the sample, and for assertion tests the driver that reports for it."""
+
+    def __init__(self, number: int, limits: Limits, group_sizes: tuple[int, ...], whole_program: bool) -> None:
+        self.number = number
+        self.over = False
+        self._limits = limits
+        self._bounds = _running_sums(group_sizes)
+        self._whole_program = whole_program
+        self._frames = self._group = 0
+        self._skip = self._answer_bytes = 0
+        self._carry = b""
+        self._killed: str | None = None
+        self._tails = {"stdout": Tail(limits.stdout_bytes), "stderr": Tail(limits.stdout_bytes)}
+        self._step = Clock()
+
+    @staticmethod
+    def never_started(number: int) -> bytes:
+        """Return the report of a run that was cancelled before it began."""
+        facts = {"ended": "cancelled", "code": 0, "signal": 0, "cpu_s": 0.0, "wall_s": 0.0, "rss": 0}
+        return _report({"run": number, "driver_code": 0, **facts}, b"", b"")
+
+    def start(self, zygote: Handle, payloads: tuple[bytes, ...], poll: select.poll, proc: int) -> None:
+        """Fork the processes and begin to watch."""
+        self._zygote = zygote
+        self._proc = proc
+        self._began = time.monotonic()
+        self._answers, answers_end = _answer_pipe()
+        self._stdout, stdout_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._stderr, stderr_end = (
+            os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if self._whole_program else (-1, os.dup(stdout_end))
+        )
+        for end in (stdout_end, stderr_end):
+            os.set_blocking(end, True)
+        self._pids = zygote.fork(payloads, answers_end, stdout_end, stderr_end)
+        self._clocks = [process_clock(pid) for pid in self._pids]
+        for end in (answers_end, stdout_end, stderr_end):
+            os.close(end)
+        poll.register(self._answers, 0)  # POLLHUP is always reported: the far end is gone
+        poll.register(self._stdout, select.POLLIN)
+        if self._stderr >= 0:
+            poll.register(self._stderr, select.POLLIN)
+        self._step.mark(self._cpu(), self._began, self._run_delay())
+
+    def next_wake_ms(self) -> float:
+        """How long the supervisor may wait: short at first, so that an early wrong answer ends the run early."""
+        elapsed = time.monotonic() - self._began
+        return 1000 * min(_LONGEST_WAKE_S, max(_SHORTEST_WAKE_S, elapsed / 16))
+
+    def advance(self, events: dict[int, int]) -> None:
+        """Take what the processes wrote since the last call, pass it on, and hold the limits."""
+        for name, pipe in (("stdout", self._stdout), ("stderr", self._stderr)):
+            if pipe in events:
+                self._drain_text(name, pipe)
+        gone = bool(events.get(self._answers, 0) & (select.POLLHUP | select.POLLERR))
+        before = self._frames
+        cpu = self._cpu()
+        self._drain_answers(cpu)
+        if gone:
+            self.over = True
+            return
+        wall = time.monotonic()
+        if self._frames != before:
+            self._next_step(cpu, wall)
+        self._enforce(cpu, wall)
+
+    def _drain_answers(self, cpu: float) -> None:
+        while True:
+            try:
+                chunk = os.read(self._answers, _READ)
+            except BlockingIOError:
+                return
+            if not chunk:
+                return
+            self._count_frames(chunk)
+            self._answer_bytes += len(chunk)
+            wire.send(1, wire.ANSWERS, wire.CHUNK.pack(self.number, cpu) + chunk)
+            if self._answer_bytes > self._limits.answer_bytes:
+                self.kill("output_limit")
+                return
+
+    def _count_frames(self, chunk: bytes) -> None:
+        """Count the frames that begin in this piece of the stream: each begins the next step."""
+        data = self._carry + chunk if self._carry else chunk
+        position, end = self._skip, len(data)
+        unpack, size = wire.HEADER.unpack_from, wire.HEADER.size
+        while position + size <= end:
+            position += size + unpack(data, position)[0]
+            self._frames += 1
+        self._carry = data[position:]
+        self._skip = max(0, position - end)
+
+    def _drain_text(self, name: str, pipe: int) -> None:
+        try:
+            data = os.read(pipe, _READ)
+        except BlockingIOError:
+            return
+        if not data:
+            return
+        if self._whole_program and name == "stdout":
+            self._answer_bytes += len(data)
+            wire.send(1, wire.OUTPUT, wire.CHUNK.pack(self.number, 0.0) + data)
+            if self._answer_bytes > self._limits.answer_bytes:
+                self.kill("output_limit")
+        else:
+            self._tails[name].add(data)
+
+    def _next_step(self, cpu: float, wall: float) -> None:
+        delay = self._run_delay() if wall - self._step.wall > 0.05 else self._step.delay
+        group = sum(1 for bound in self._bounds if self._frames > bound)
+        if group != self._group:
+            self._group = group
+            self._step.group_cpu, self._step.group_idle = cpu, 0.0
+        else:
+            self._step.group_idle += self._idle(cpu, wall, delay)
+        self._step.mark(cpu, wall, delay)
+
+    def _idle(self, cpu: float, wall: float, delay: float) -> float:
+        step = self._step
+        return max(0.0, (wall - step.wall) - (cpu - step.cpu) - (delay - step.delay))
+
+    def _enforce(self, cpu: float, wall: float) -> None:
+        limits, step = self._limits, self._step
+        limit = limits.tests.get(self._frames - 1, limits.test_s) if self._frames else limits.load_s
+        if cpu - step.cpu > limit or cpu - step.group_cpu > limits.group_s:
+            self.kill("cpu_limit")
+            return
+        idle_limit = limit if limits.idle_s is None else limits.idle_s
+        if (wall - step.wall) - (cpu - step.cpu) > min(idle_limit, limits.group_s - step.group_idle):
+            idle = self._idle(cpu, wall, self._run_delay())
+            if idle > idle_limit or step.group_idle + idle > limits.group_s:
+                self.kill("idle_limit")
+
+    def _cpu(self) -> float:
+        try:
+            return sum(time.clock_gettime(clock) for clock in self._clocks)
+        except OSError:
+            return self._step.cpu
+
+    def _run_delay(self) -> float:
+        """Seconds that the threads of the run were ready and waited for a processor (proc's schedstat)."""
+        total = 0
+        for pid in self._pids:
+            try:
+                folder = os.open(f"{pid}/task", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._proc)
+            except OSError:
+                continue
+            try:
+                for thread in os.listdir(folder):
+                    total += _schedstat_delay_ns(folder, thread)
+            finally:
+                os.close(folder)
+        return total / 1e9
+
+    def kill(self, reason: str) -> None:
+        """End the run; the first reason counts."""
+        self._killed = self._killed or reason
+        for pid in self._pids:
+            os.kill(pid, signal.SIGKILL)
+
+    def reap(self, poll: select.poll) -> bytes:
+        """Wait until nothing of the run is left and return the report."""
+        for pid in self._pids:
+            os.kill(pid, signal.SIGKILL)
+        usage = [self._zygote.wait(pid) for pid in self._pids]
+        for name, pipe in (("stdout", self._stdout), ("stderr", self._stderr)):
+            if pipe >= 0:
+                poll.unregister(pipe)
+                self._drain_rest(name, pipe)
+                os.close(pipe)
+        poll.unregister(self._answers)
+        os.close(self._answers)
+        status, _, rss = usage[0]
+        code = os.waitstatus_to_exitcode(status)
+        report = {
+            "run": self.number,
+            "ended": self._killed or ("signalled" if code < 0 else "exited"),
+            "code": max(code, 0),
+            "signal": max(-code, 0),
+            "driver_code": os.waitstatus_to_exitcode(usage[-1][0]) if len(usage) > 1 else 0,
+            "cpu_s": sum(cpu for _, cpu, _ in usage),
+            "wall_s": time.monotonic() - self._began,
+            "rss": rss,
+        }
+        return _report(report, bytes(self._tails["stdout"]), bytes(self._tails["stderr"]))
+
+    def _drain_rest(self, name: str, pipe: int) -> None:
+        for _ in range(_ANSWER_PIPE // 4096):  # a pipe holds no more
+            before = self._answer_bytes
+            self._drain_text(name, pipe)
+            if self._answer_bytes == before and not select.select([pipe], [], [], 0)[0]:
+                return
+
+
+def _running_sums(sizes: tuple[int, ...]) -> list[int]:
+    """The frame numbers at which each group ends; frame 0 is the load."""
+    bounds, total = [], 0
+    for size in sizes:
+        total += size
+        bounds.append(total)
+    return bounds
+
+
+def _answer_pipe() -> tuple[int, int]:
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(reader, False)
+    try:
+        fcntl.fcntl(writer, F_SETPIPE_SZ, _ANSWER_PIPE)
+    except PermissionError:
+        pass  # over the user's soft limit for pipes: a small pipe is slower, not different
+    return reader, writer
+
+
+def _schedstat_delay_ns(folder: int, thread: str) -> int:
+    try:
+        handle = os.open(f"{thread}/schedstat", os.O_RDONLY, dir_fd=folder)
+    except OSError:
+        return 0
+    try:
+        return int(os.read(handle, 100).split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    finally:
+        os.close(handle)
+
+
+def _report(facts: dict[str, object], stdout: bytes, stderr: bytes) -> bytes:
+    facts["stdout"] = len(stdout)
+    text = json.dumps(facts).encode()
+    return wire.LENGTH.pack(len(text)) + text + stdout + stderr
+

@@ -1,0 +1,93 @@
+"""The sample process: shuts the last doors behind itself, then runs the program and writes each answer at once.
+
+Everything from ``main`` on happens after the clone. The names that are used after untrusted code has run are bound
+before, not for safety (a program can only spoil its own answers) but so that honest patches do not break us.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import random
+import resource
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from . import candidate, driver, function, kernel, landlock, whole_program, wire
+
+if TYPE_CHECKING:
+    from .supervisor import Config
+
+_STACK_BYTES = 64 << 20
+_MODES = {
+    "function": function.run,
+    "program": whole_program.run,
+    "candidate": candidate.run,
+    "driver": driver.run,
+}
+
+
+def main(handles: list[int], proc: int, config: Config) -> NoReturn:
+    """Confine this process and run its payload. ``handles`` become descriptors 0, 1, 2 and so on."""
+    status = 70
+    try:
+        payload = _read_payload(handles[wire.PAYLOAD_FD])
+        _confine_files(proc, payload["limits"]["tmp_bytes"])
+        _place(handles)
+        _limit(payload["limits"])
+        kernel.drop_capabilities()
+        if config.landlock:
+            landlock.restrict(config.landlock, wire.SCRATCH)
+        kernel.install_seccomp_filter(config.seccomp)
+        status = _run(payload)
+    finally:
+        os._exit(status)
+
+
+def _confine_files(proc: int, tmp_bytes: int) -> None:
+    kernel.map_user(proc, wire.CELL_USER, wire.CELL_USER, wire.CELL_USER)
+    kernel.write_at(proc, "self/oom_score_adj", "1000")
+    options = f"size={tmp_bytes},nr_inodes=4096,mode=700"
+    kernel.mount("tmp", wire.SCRATCH, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, options)
+    os.chdir(wire.SCRATCH)
+
+
+def _place(handles: list[int]) -> None:
+    """Put the descriptors where the program expects them and close everything else."""
+    spare = [os.dup2(handle, 100 + index, inheritable=False) for index, handle in enumerate(handles)]
+    for index, handle in enumerate(spare):
+        os.dup2(handle, index)
+    kernel.close_from(len(handles))
+
+
+def _read_payload(handle: int) -> dict[str, Any]:
+    data = os.pread(handle, os.fstat(handle).st_size, 0)
+    payload: dict[str, Any] = marshal.loads(data)  # noqa: S302 - from the worker
+    return payload
+
+
+def _limit(limits: dict[str, int]) -> None:
+    for name, value in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 256),
+        (resource.RLIMIT_NPROC, limits["threads"]),
+        (resource.RLIMIT_FSIZE, limits["tmp_bytes"]),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+    ):
+        resource.setrlimit(name, (value, value))
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    stack = _STACK_BYTES if hard == resource.RLIM_INFINITY else min(hard, _STACK_BYTES)
+    resource.setrlimit(resource.RLIMIT_STACK, (stack, stack))
+    if limits["address_space"]:
+        space = limits["address_space"]
+        resource.setrlimit(resource.RLIMIT_AS, (space, space))
+
+
+def _run(payload: dict[str, Any]) -> int:
+    random.seed(0)  # every sample begins with the same state: the verdict must not depend on it
+    sys.argv = ["program.py"]
+    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115, PTH123
+    sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115, PTH123
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115, PTH123
+    return _MODES[payload["mode"]](payload)

@@ -1,0 +1,57 @@
+"""Whole programs: run as ``python program.py`` would, with the test's text on standard input."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import threading
+import traceback
+import types
+from typing import Any
+
+from . import wire
+from .program import FILE_NAME, describe, flush_output, send
+
+
+def run(payload: dict[str, Any]) -> int:
+    """Run the program as ``__main__``; returns the exit status that the interpreter would give."""
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    try:
+        code = compile(payload["source"], FILE_NAME, "exec", dont_inherit=True)
+    except BaseException as error:
+        send(wire.ANSWER_FD, wire.UNCOMPILABLE, describe(error))
+        return 1
+    status = 0
+    try:
+        exec(code, module.__dict__)  # noqa: S102
+    except SystemExit as error:
+        status = _exit_status(error.code)
+    except BaseException as error:
+        status = 1
+        send(wire.ANSWER_FD, wire.RAISED, describe(error))
+        _print_traceback(error)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    flush_output()
+    return status
+
+
+def _exit_status(code: object) -> int:
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return int(code) & 0xFF
+    print(code, file=sys.stderr)
+    return 1
+
+
+def _print_traceback(error: BaseException) -> None:
+    """Print what the interpreter would, without the frames of this file."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != FILE_NAME:
+        trace = trace.tb_next
+    try:
+        traceback.print_exception(type(error), error, trace, file=sys.stderr)
+    except BaseException:  # noqa: S110
+        pass

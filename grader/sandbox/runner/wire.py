@@ -1,0 +1,58 @@
+"""The words that worker, supervisor and sample exchange; docs/protocol.md describes them.
+
+Worker and supervisor speak in frames: uint32 length of the payload, one byte that says what it is, the payload.
+A sample's answers come in frames of the same form, on a pipe of their own. All numbers are little-endian.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+HEADER = struct.Struct("<IB")
+LENGTH = struct.Struct("<I")
+MAX_FRAME = 1 << 30
+
+# Worker to supervisor. Payloads are marshalled: they come from trusted code.
+CONFIGURE = ord("C")  # dict: see supervisor.Config
+RUN = ord("R")  # tuple: see supervisor.Request
+KILL = ord("K")  # uint32: the run to stop
+
+# Supervisor to worker. Nothing here is unmarshalled by the worker.
+HELLO = ord("H")  # JSON: what the cell is
+ANSWERS = ord("A")  # CHUNK header, then a piece of the sample's answer stream
+OUTPUT = ord("O")  # CHUNK header, then a piece of a whole program's standard output
+DONE = ord("D")  # uint32 length, JSON of that length, then the tails of standard output and standard error
+FAULT = ord("F")  # text: why this cell cannot go on
+
+CHUNK = struct.Struct("<Id")  # run, CPU seconds it has used so far
+
+# Frames in a sample's answer stream.
+LOADED = ord("L")  # the program's top level has run
+VALUE = ord("V")  # an encoded answer
+DIGEST = ord("D")  # DIGEST_BODY of an answer too long to send
+RAISED = ord("X")  # encoded (type, message, line) of an exception
+UNCOMPILABLE = ord("C")  # the same, for a program that does not compile
+FINISHED = ord("Z")  # every test was answered; the payload has CPU seconds a test (float64) if asked for
+
+DIGEST_BODY = struct.Struct("<Q32s")  # length, sha256
+DIGEST_ABOVE = 32 * 1024  # bytes
+
+# Descriptors of a sample process.
+ANSWER_FD, PAYLOAD_FD, FROM_PEER_FD, TO_PEER_FD = 3, 4, 5, 6
+
+CELL_USER = 65534
+SCRATCH = "/tmp"  # noqa: S108 - inside the cell
+SITE_PACKAGES = "/python/site-packages"
+
+
+def frame(kind: int, payload: bytes) -> bytes:
+    """Return a whole frame."""
+    return HEADER.pack(len(payload), kind) + payload
+
+
+def send(handle: int, kind: int, payload: bytes) -> None:
+    """Write a frame whole; blocks while the reader is busy."""
+    data = memoryview(frame(kind, payload))
+    while data:
+        data = data[os.write(handle, data) :]

@@ -1,0 +1,166 @@
+"""The filter before every system call of a sample: an allow-list, compiled to classic BPF.
+
+Three answers: *allow*; *refuse* with an error number that a program meets as an ordinary OSError, for calls that
+honest programs try (``fork``, ``socket``, ``execve``); and *kill* for calls that only an attack makes, which becomes
+the status ``security_violation``. What is not named is refused. Numbers are those of x86-64.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Iterable
+
+_AUDIT_ARCH_X86_64 = 0xC000003E
+_X32_BIT = 0x40000000
+
+_ALLOW = 0x7FFF0000
+_KILL = 0x80000000
+_ERRNO = 0x00050000
+
+_LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
+
+_ALLOWED = {
+    "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "poll": 7, "lseek": 8,
+    "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14,
+    "rt_sigreturn": 15, "pread64": 17, "pwrite64": 18, "readv": 19, "writev": 20, "access": 21, "pipe": 22,
+    "select": 23, "sched_yield": 24, "mremap": 25, "msync": 26, "mincore": 27, "madvise": 28, "dup": 32, "dup2": 33,
+    "pause": 34, "nanosleep": 35, "getitimer": 36, "alarm": 37, "setitimer": 38, "getpid": 39, "sendfile": 40,
+    "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "shutdown": 48, "getsockname": 51,
+    "getpeername": 52, "setsockopt": 54, "getsockopt": 55, "exit": 60, "wait4": 61, "kill": 62, "uname": 63,
+    "fcntl": 72, "flock": 73, "fsync": 74, "fdatasync": 75, "truncate": 76, "ftruncate": 77, "getdents": 78,
+    "getcwd": 79, "chdir": 80, "fchdir": 81, "rename": 82, "mkdir": 83, "rmdir": 84, "creat": 85, "link": 86,
+    "unlink": 87, "symlink": 88, "readlink": 89, "chmod": 90, "fchmod": 91, "umask": 95, "gettimeofday": 96,
+    "getrlimit": 97, "getrusage": 98, "sysinfo": 99, "times": 100, "getuid": 102, "getgid": 104, "geteuid": 107,
+    "getegid": 108, "getppid": 110, "getpgrp": 111, "getgroups": 115, "getresuid": 118, "getresgid": 120,
+    "getpgid": 121, "getsid": 124, "rt_sigpending": 127, "rt_sigtimedwait": 128, "rt_sigsuspend": 130,
+    "sigaltstack": 131, "utime": 132, "statfs": 137, "fstatfs": 138, "getpriority": 140, "sched_getparam": 143,
+    "sched_getscheduler": 145, "sched_get_priority_max": 146, "sched_get_priority_min": 147, "setrlimit": 160,
+    "arch_prctl": 158, "gettid": 186, "tkill": 200, "time": 201, "futex": 202, "sched_getaffinity": 204,
+    "epoll_create": 213, "getdents64": 217, "set_tid_address": 218, "fadvise64": 221, "timer_create": 222,
+    "timer_settime": 223, "timer_gettime": 224, "timer_getoverrun": 225, "timer_delete": 226, "clock_gettime": 228,
+    "clock_getres": 229, "clock_nanosleep": 230, "exit_group": 231, "epoll_wait": 232, "epoll_ctl": 233,
+    "tgkill": 234, "utimes": 235, "get_mempolicy": 239, "waitid": 247, "openat": 257, "mkdirat": 258,
+    "futimesat": 261, "newfstatat": 262, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266,
+    "readlinkat": 267, "fchmodat": 268, "faccessat": 269, "pselect6": 270, "ppoll": 271, "set_robust_list": 273,
+    "get_robust_list": 274, "utimensat": 280, "epoll_pwait": 281, "timerfd_create": 283, "eventfd": 284,
+    "fallocate": 285, "timerfd_settime": 286, "timerfd_gettime": 287, "signalfd4": 289, "eventfd2": 290,
+    "epoll_create1": 291, "dup3": 292, "pipe2": 293, "preadv": 295, "pwritev": 296, "prlimit64": 302,
+    "getcpu": 309, "renameat2": 316, "getrandom": 318, "membarrier": 324, "copy_file_range": 326, "preadv2": 327,
+    "pwritev2": 328, "statx": 332, "rseq": 334, "close_range": 436, "faccessat2": 439, "epoll_pwait2": 441,
+}  # fmt: skip
+
+_KILLED = {
+    "ptrace": 101, "syslog": 103, "modify_ldt": 154, "pivot_root": 155, "adjtimex": 159, "chroot": 161,
+    "acct": 163, "settimeofday": 164, "mount": 165, "umount2": 166, "swapon": 167, "swapoff": 168, "reboot": 169,
+    "sethostname": 170, "setdomainname": 171, "iopl": 172, "ioperm": 173, "create_module": 174,
+    "init_module": 175, "delete_module": 176, "quotactl": 179, "nfsservctl": 180, "lookup_dcookie": 212,
+    "clock_settime": 227, "kexec_load": 246, "add_key": 248, "request_key": 249, "keyctl": 250, "unshare": 272,
+    "migrate_pages": 256, "move_pages": 279, "perf_event_open": 298, "open_by_handle_at": 304,
+    "clock_adjtime": 305, "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312,
+    "finit_module": 313, "kexec_file_load": 320, "bpf": 321, "userfaultfd": 323, "io_uring_setup": 425,
+    "io_uring_enter": 426, "io_uring_register": 427, "open_tree": 428, "move_mount": 429, "fsopen": 430,
+    "fsconfig": 431, "fsmount": 432, "fspick": 433, "pidfd_getfd": 438, "process_madvise": 440,
+    "mount_setattr": 442, "quotactl_fd": 443, "process_mrelease": 448, "lsm_set_self_attr": 460,
+}  # fmt: skip
+
+# glibc and Python fall back from these where the kernel says that it has no such call.
+_NO_SUCH_CALL = {"clone3": 435, "memfd_create": 319, "pidfd_open": 434, "openat2": 437}
+
+_IOCTL, _SOCKETPAIR, _CLONE, _PRCTL = 16, 53, 56, 157
+_HARMLESS_IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS TIOCGWINSZ FIONREAD FIONBIO FIO(N)CLEX
+_AF_UNIX = 1
+_CLONE_THREAD = 0x00010000
+_NEW_NAMESPACES = 0x7E020080  # every CLONE_NEW* flag
+_PRCTL_NAMES = (15, 16)  # PR_SET_NAME, PR_GET_NAME
+_LAST_CALL = 0x3FFFFFFF
+
+
+def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
+    return struct.pack("<HBBI", code, if_true, if_false, value & 0xFFFFFFFF)
+
+
+def _return(action: int) -> bytes:
+    return _instruction(_RETURN, action)
+
+
+def _refuse(number: int) -> int:
+    return _ERRNO | number
+
+
+def _load_argument(index: int, half: int = 0) -> bytes:
+    return _instruction(_LOAD, _ARGUMENTS + 8 * index + 4 * half)
+
+
+def _one_of(index: int, values: Iterable[int], otherwise: int) -> bytes:
+    """Allow where an argument's low 32 bits are one of ``values``: all that the kernel looks at in these calls."""
+    code = _load_argument(index)
+    for value in values:
+        code += _instruction(_JUMP_EQUAL, value, 0, 1) + _return(_ALLOW)
+    return code + _return(otherwise)
+
+
+def _threads_only() -> bytes:
+    """Allow clone for a thread of this process; kill for new namespaces, refuse new processes."""
+    return (
+        _load_argument(0)
+        + _instruction(_JUMP_SET, _NEW_NAMESPACES, 0, 1)
+        + _return(_KILL)
+        + _instruction(_JUMP_SET, _CLONE_THREAD, 0, 1)
+        + _return(_ALLOW)
+        + _return(_refuse(errno.EPERM))
+    )
+
+
+def _rules() -> list[tuple[int, bytes]]:
+    """Return (call number, code that decides it), sorted."""
+    rules = {number: _return(_ALLOW) for number in _ALLOWED.values()}
+    rules |= {number: _return(_KILL) for number in _KILLED.values()}
+    rules |= {number: _return(_refuse(errno.ENOSYS)) for number in _NO_SUCH_CALL.values()}
+    rules[_IOCTL] = _one_of(1, _HARMLESS_IOCTLS, _refuse(errno.ENOTTY))
+    rules[_SOCKETPAIR] = _one_of(0, (_AF_UNIX,), _refuse(errno.EACCES))
+    rules[_PRCTL] = _one_of(0, _PRCTL_NAMES, _refuse(errno.EPERM))
+    rules[_CLONE] = _threads_only()
+    return sorted(rules.items())
+
+
+def _ranges() -> list[tuple[int, bytes]]:
+    """Return (first call number, code) of runs of calls that are decided alike, from 0 up without a gap."""
+    refuse = _return(_refuse(errno.EPERM))
+    ranges: list[tuple[int, bytes]] = []
+    following = 0
+    for number, code in _rules():
+        if number > following:
+            ranges.append((following, refuse))
+        ranges.append((number, code))
+        following = number + 1
+    ranges.append((following, refuse))
+    return [item for index, item in enumerate(ranges) if index == 0 or item[1] != ranges[index - 1][1]]
+
+
+def _search(ranges: list[tuple[int, bytes]]) -> bytes:
+    """Code that finds the call's range by bisection: the kernel runs the filter once for every call number when it
+    is installed, so its depth is part of the cost of a sample."""
+    if len(ranges) == 1:
+        return ranges[0][1]
+    middle = len(ranges) // 2
+    low, high = _search(ranges[:middle]), _search(ranges[middle:])
+    distance = len(low) // 8
+    if distance <= 255:
+        return _instruction(_JUMP_AT_LEAST, ranges[middle][0], distance, 0) + low + high
+    jump = _instruction(0x05, distance)  # jump always: a conditional one reaches 255 instructions
+    return _instruction(_JUMP_AT_LEAST, ranges[middle][0], 0, 1) + jump + low + high
+
+
+def sample_filter() -> bytes:
+    """Return the BPF program (8 bytes an instruction) for a sample process."""
+    return (
+        _instruction(_LOAD, _ARCHITECTURE)
+        + _instruction(_JUMP_EQUAL, _AUDIT_ARCH_X86_64, 1, 0)
+        + _return(_KILL)
+        + _instruction(_LOAD, _NUMBER)
+        + _instruction(_JUMP_AT_LEAST, _X32_BIT, 0, 1)
+        + _return(_KILL)
+        + _search(_ranges())
+    )
