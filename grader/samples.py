@@ -16,6 +16,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import re
 import stat
 import zlib
@@ -114,6 +115,16 @@ def read_samples(path: Path, suite: Suite) -> list[GivenSample]:
         wanted = "folders such as HumanEval_0 with .py files" if is_folder else "a JSON object a line"
         raise SampleError(f"{path}: there is no sample in it; expected {wanted}")
     return samples
+
+
+def check_readable(path: Path) -> None:
+    """Raise SampleError unless there is something at ``path`` that may be read."""
+    try:
+        path.stat()
+    except OSError as error:
+        raise SampleError(f"{path}: {error.strerror}") from None
+    if not os.access(path, os.R_OK):
+        raise SampleError(f"{path}: no permission to read it")
 
 
 def fingerprint(samples: Iterable[GivenSample]) -> str:
