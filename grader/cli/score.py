@@ -54,13 +54,15 @@ OUTPUT = typer.Option(help="Write verdicts to this file as they come, one JSON o
 SUMMARY = typer.Option(help="Write the summary to this file, as JSON.")
 GROUPS = typer.Option(help="Test groups to run, with commas between; all by default.", metavar="NAME,...")
 K = typer.Option("--k", help="The k of pass@k, with commas between.", metavar="N,...")
-ENGINE = typer.Option(help="What owns the workers. [env: GRADER_ENGINE]")
-SANDBOX = typer.Option(help="What programs run in. [env: GRADER_SANDBOX]")
+ENGINE = typer.Option(help="What owns the workers; GRADER_ENGINE or local by default.")
+SANDBOX = typer.Option(help="What programs run in; GRADER_SANDBOX or auto by default.")
 ALLOW_MISSING = typer.Option(
     help="Isolation layers that may be missing, with commas between; see grader doctor.", metavar="LAYER,..."
 )
 RUNTIME = typer.Option(help="Docker's runtime; only with --sandbox docker.")
-WORKERS = typer.Option(help="How many workers grade at the same time. [env: GRADER_WORKERS]", min=1, max=4096)
+WORKERS = typer.Option(
+    help="How many workers grade at the same time; GRADER_WORKERS by default.", min=1, max=4096
+)
 PROFILE = typer.Option(help="Which tests are run: all of them, or those that tell most.")
 TIME_FLOOR = typer.Option(help="CPU seconds that every test may use; 4 by default.", metavar="S")
 TIME_FACTOR = typer.Option(
@@ -119,8 +121,8 @@ def score(
             limits=_limits(time_floor, time_factor, memory_limit),
             fail_fast=not no_fail_fast,
             use_cache=not no_cache,
-            engine=engine,
-            sandbox=sandbox,
+            engine=engine.value if engine else None,
+            sandbox=sandbox.value if sandbox else None,
             allow_missing=_names(allow_missing, "--allow-missing") if allow_missing is not None else (),
             workers=workers,
             output=output,
