@@ -8,13 +8,17 @@ from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from grader.cli.later import not_available
 from grader.errors import InputError
 from grader.limits import Limits
+
+if TYPE_CHECKING:
+    from grader.run import Plan
+    from grader.schema import Summary
 
 
 class EngineName(StrEnum):
@@ -131,16 +135,20 @@ def score(
             evalplus_output=evalplus_output,
             reporter=reporter,
         )
-    if as_json:
-        typer.echo(found.model_dump_json(indent=2))
-    elif not quiet:
-        from grader.cli.tables import print_summary
-
-        print_summary(found, reporter.seen)
+    _show(found, reporter.seen, as_json=as_json, quiet=quiet)
     if found.infrastructure_errors:
         again = "; the same command with --resume grades them again" if output else ""
         print(f"grader: {found.infrastructure_errors} samples could not be graded{again}", file=sys.stderr)
         raise typer.Exit(3)
+
+
+def _show(summary: Summary, plan: Plan | None, *, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        typer.echo(summary.model_dump_json(indent=2))
+    elif not quiet:
+        from grader.cli.tables import print_summary
+
+        print_summary(summary, plan)
 
 
 def _check_later(profile: Profile, runtime: Runtime | None, sandbox: SandboxName | None) -> None:
