@@ -5,6 +5,7 @@ calls a method that a program's class could override, and what its fast path nee
 a program that patches ``builtins`` or ``marshal`` for its own purposes still gets its answers out.
 """
 
+import builtins
 import collections
 import hashlib
 import itertools
@@ -28,9 +29,10 @@ _HEADER_BYTES = 5
 _SLICE_ITEMS = 1000
 _NAME_CHARACTERS = 100
 
+# Functions take their builtins from here: what a program puts into the real module later does not reach them.
+globals()["__builtins__"] = dict(vars(builtins))
+
 _dumps, _sha256, _modules = marshal.dumps, hashlib.sha256, sys.modules
-_len, _type, _set, _map, _range, _sorted = len, type, set, map, range, sorted
-_list, _dict, _bytes, _str, _getattr = list, dict, bytes, str, getattr
 _flatten, _take = itertools.chain.from_iterable, itertools.islice
 _deque_iterator = collections.deque.__iter__
 _type_name = type.__dict__["__name__"].__get__
@@ -83,8 +85,8 @@ def encode_chunks(value: object) -> Iterator[bytes]:
         return
     # Whether one item is too deep makes the whole answer opaque, and is known only at its end; a sequence
     # of this size says so in the place of that item instead.
-    yield _header(_SEQUENCE_TAGS[_type(value)], count)
-    for start in _range(0, count, _SLICE_ITEMS):
+    yield _header(_SEQUENCE_TAGS[type(value)], count)
+    for start in range(0, count, _SLICE_ITEMS):
         items = value[start : start + _SLICE_ITEMS]  # type: ignore[index]  # exactly a list or a tuple
         data = _marshalled(items)
         if data is not None:
@@ -97,14 +99,14 @@ def digest(value: object) -> tuple[int, bytes]:
     """Return the length in bytes and the SHA-256 of ``encode(value)``, in bounded memory."""
     length, hashed = 0, _sha256()
     for chunk in encode_chunks(value):
-        length += _len(chunk)
+        length += len(chunk)
         hashed.update(chunk)
     return length, hashed.digest()
 
 
 def _len_of_sequence(value: object) -> int:
-    kind = _type(value)
-    return _len(value) if kind is list or kind is tuple else 0  # type: ignore[arg-type]
+    kind = type(value)
+    return len(value) if kind is list or kind is tuple else 0  # type: ignore[arg-type]
 
 
 def _encode_whole(value: object) -> bytes:
@@ -140,38 +142,38 @@ def _is_plain(value: object) -> bool:
     """Whether value consists of exact builtin types only; level by level, because that runs at C speed."""
     level: list[Any] = [(value,)]
     while level:
-        mappings = [item for item in level if _type(item) is dict]
+        mappings = [item for item in level if type(item) is dict]
         if mappings:
-            level += _map(_DICT_VALUES, mappings)
-        kinds = _set(_map(_type, _flatten(level)))
+            level += map(_DICT_VALUES, mappings)
+        kinds = set(map(type, _flatten(level)))
         if kinds <= _SCALARS:
             return True
         if not kinds <= _PLAIN:
             return False
         if kinds <= _CONTAINERS:
-            level = _list(_flatten(level))
+            level = list(_flatten(level))
         else:
-            level = [item for item in _flatten(level) if _type(item) in _CONTAINERS]
+            level = [item for item in _flatten(level) if type(item) in _CONTAINERS]
     return True
 
 
 def _written(value: Any, depth: int) -> bytes:
     """Encode in pure Python what marshal cannot."""
-    kind = _type(value)
+    kind = type(value)
     if kind in _SCALARS:
         return _dumps(value, _FORMAT)
     if depth >= MAX_DEPTH:
         raise _TooDeepError
     if kind is list or kind is tuple:
         items = [_written(item, depth + 1) for item in value]
-        return _header(_SEQUENCE_TAGS[kind], _len(items)) + b"".join(items)
+        return _header(_SEQUENCE_TAGS[kind], len(items)) + b"".join(items)
     if kind is dict:
         parts = [_written(part, depth + 1) for pair in value.items() for part in pair]
         return b"{" + b"".join(parts) + b"0"
     if kind is set or kind is frozenset:
         # In the order that marshal gives them, so that equal sets have equal bytes on either path.
-        items = _sorted([_written(item, depth + 1) for item in value])
-        return _header(_SEQUENCE_TAGS[kind], _len(items)) + b"".join(items)
+        items = sorted([_written(item, depth + 1) for item in value])
+        return _header(_SEQUENCE_TAGS[kind], len(items)) + b"".join(items)
     return _foreign(value, kind, depth)
 
 
@@ -186,20 +188,20 @@ def _foreign(value: Any, kind: type, depth: int) -> bytes:
 
 def _collection(value: Any, kind: type) -> tuple[str, object] | None:
     if kind in _DICT_KINDS:
-        return _DICT_KINDS[kind], _dict(value)
+        return _DICT_KINDS[kind], dict(value)
     if kind in _ITERATORS:
-        items = _list(_take(value, MAX_ITERATOR_ITEMS + 1))
-        return ("iterator", items) if _len(items) <= MAX_ITERATOR_ITEMS else ("opaque", "endless iterator")
+        items = list(_take(value, MAX_ITERATOR_ITEMS + 1))
+        return ("iterator", items) if len(items) <= MAX_ITERATOR_ITEMS else ("opaque", "endless iterator")
     if kind in _KEYS_VIEWS:
-        return "dict_keys", _list(value)
+        return "dict_keys", list(value)
     if kind in _ITEMS_VIEWS:
-        return "dict_items", _list(value)
+        return "dict_items", list(value)
     if kind is collections.deque:
-        return "deque", _list(_deque_iterator(value))
+        return "deque", list(_deque_iterator(value))
     if kind is range:
         return "range", (value.start, value.stop, value.step)
     if kind is bytearray:
-        return "bytearray", _bytes(value)
+        return "bytearray", bytes(value)
     if _is_namedtuple(kind):
         return "namedtuple", tuple.__getitem__(value, slice(None))
     return None
@@ -215,11 +217,11 @@ def _is_namedtuple(kind: type) -> bool:
 def _number_or_time(value: Any, kind: type) -> tuple[str, object] | None:
     if _is_from("fractions", "Fraction", kind):
         parts = (value.numerator, value.denominator)
-        fits = all(_type(part) is int and part.bit_length() <= MAX_NUMBER_SIZE for part in parts)
+        fits = all(type(part) is int and part.bit_length() <= MAX_NUMBER_SIZE for part in parts)
         return ("Fraction", parts) if fits else ("opaque", "Fraction")
     if _is_from("decimal", "Decimal", kind):
-        text = _str(value)
-        return ("Decimal", text) if _len(text) <= MAX_NUMBER_SIZE else ("opaque", "Decimal")
+        text = str(value)
+        return ("Decimal", text) if len(text) <= MAX_NUMBER_SIZE else ("opaque", "Decimal")
     if _is_from("datetime", "timedelta", kind):
         return "timedelta", (value.days, value.seconds, value.microseconds)
     for name in ("date", "time", "datetime"):
@@ -232,25 +234,25 @@ def _numpy_value(value: Any, kind: type) -> tuple[str, object] | None:
     numpy = _modules.get("numpy")
     if numpy is None:
         return None
-    if kind is _getattr(numpy, "ndarray", None):
+    if kind is getattr(numpy, "ndarray", None):
         return "numpy.array", (value.dtype.str, value.shape, value.tolist())
-    generic = _getattr(numpy, "generic", None)
+    generic = getattr(numpy, "generic", None)
     bases = type.__dict__["__mro__"].__get__(kind)
     if generic in bases and _is_from("numpy", _type_name(kind), kind):
         item = value.item()
-        if _type(item) in _NUMPY_VALUES:
+        if type(item) in _NUMPY_VALUES:
             return "numpy.scalar", (value.dtype.str, item)
     return None
 
 
 def _is_from(module: str, name: str, kind: type) -> bool:
     """Whether kind is that class of that module. A module nobody imported can have no instances."""
-    return _getattr(_modules.get(module), name, None) is kind
+    return getattr(_modules.get(module), name, None) is kind
 
 
 def _tagged(kind: str) -> bytes:
     name = kind.encode("ascii")
-    return b"Q" + _bytes((_len(name),)) + name
+    return b"Q" + bytes((len(name),)) + name
 
 
 def _opaque(text: str) -> bytes:
@@ -259,7 +261,7 @@ def _opaque(text: str) -> bytes:
 
 def _name_of(value: object) -> str:
     # A class may be named by an instance of a subclass of str; slicing gives the plain string.
-    return str.__getitem__(_type_name(_type(value)), slice(0, _NAME_CHARACTERS))
+    return str.__getitem__(_type_name(type(value)), slice(0, _NAME_CHARACTERS))
 
 
 def _header(tag: bytes, count: int) -> bytes:

@@ -1,0 +1,206 @@
+"""What data of foreign kinds means: decoded answers become values that compare as Python's own would.
+
+Nothing here runs a program's code: only exact types of the standard library are made, from inert data.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
+from fractions import Fraction
+from itertools import chain
+from typing import Any, Final
+
+from grader.judge.codec import CollisionBudget, DecodeError, Foreign
+from grader.sandbox.runner.encoding import MAX_NUMBER_SIZE
+
+_CONTAINERS: Final = frozenset((list, tuple, dict, set, frozenset))
+_MAX_RANGE: Final = 2_000_000
+_NUMPY_ITEMS: Final = frozenset((bool, int, float, complex, str, bytes))
+
+
+class Array:
+    """A numpy array: its shape and its nested items.
+
+    Equal to an array of the same shape with equal items. Numpy says neither yes nor no about an array and a
+    list, unless there is one element; so an array equals something else only where both are one element.
+    """
+
+    __hash__ = None  # type: ignore[assignment]  # as numpy's
+
+    def __init__(self, shape: tuple[int, ...], items: Any) -> None:
+        self.shape = shape
+        self.items = items
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Array):
+            return self.shape == other.shape and bool(self.items == other.items)
+        if any(length != 1 for length in self.shape):
+            return False
+        return bool(_only_item(self.items) == _only_item(other))
+
+
+class Drained:
+    """What an iterator gave. Equal to another iterator that gave the same; iterable for set comparison."""
+
+    __hash__ = None  # type: ignore[assignment]  # equality is by content, and the content is a list
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Drained) and self.items == other.items
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items)
+
+
+def revive(value: object) -> object:
+    """Return the value with each ``Foreign`` in it replaced by what it means, or left where it means nothing.
+
+    Raises DecodeError where keys cannot be hashed or collide too often.
+    """
+    weight, has_foreign = _survey(value)
+    return _revived(value, CollisionBudget(), weight) if has_foreign else value
+
+
+def distinct(items: Iterable[Any]) -> set[Any]:
+    """Return the items as a set; raise DecodeError where they collide too often, TypeError if unhashable."""
+    if isinstance(items, range) and abs(items.stop - items.start) // abs(items.step) > _MAX_RANGE:
+        raise DecodeError(f"a range of more than {_MAX_RANGE} numbers as a set")
+    gathered = list(items)
+    weight = _survey(gathered)[0] // (8 * len(gathered) + 8)
+    CollisionBudget().check(gathered, 1 + weight)
+    return set(gathered)
+
+
+def _survey(value: object) -> tuple[int, bool]:
+    """Count the values inside, and say whether there is a Foreign among them; level by level, in C."""
+    level: list[Any] = [(value,)]
+    total, has_foreign = 0, False
+    while level:
+        mappings = [item for item in level if type(item) is dict]
+        inside = list(chain.from_iterable(chain(level, (item.values() for item in mappings))))
+        kinds = set(map(type, inside))
+        total += len(inside)
+        level = [item for item in inside if type(item) in _CONTAINERS] if kinds & _CONTAINERS else []
+        if Foreign in kinds:
+            has_foreign = True
+            level += [(item.value,) for item in inside if type(item) is Foreign]
+    return total, has_foreign
+
+
+def _revived(value: Any, budget: CollisionBudget, weight: int) -> Any:
+    kind = type(value)
+    if kind is Foreign:
+        return _meaning(value, budget, weight)
+    if kind not in _CONTAINERS:
+        return value
+    items = chain(value, value.values()) if kind is dict else value
+    values = []
+    for item in items:
+        values.append(_revived(item, budget, weight))
+    if kind is list:
+        return values
+    if kind is tuple:
+        return tuple(values)
+    keys = values[: len(value)]
+    _check(keys, budget, weight)
+    return dict(zip(keys, values[len(value) :], strict=True)) if kind is dict else kind(keys)
+
+
+def _check(keys: list[Any], budget: CollisionBudget, weight: int) -> None:
+    try:
+        budget.check(keys, 1 + weight // (8 * len(keys) + 8))
+    except TypeError:
+        raise DecodeError("an unhashable key in a set or dict") from None
+
+
+def _meaning(foreign: Foreign, budget: CollisionBudget, weight: int) -> Any:
+    make = _MEANINGS.get(foreign.kind)
+    if make is None:
+        return foreign
+    payload = _revived(foreign.value, budget, weight)
+    if foreign.kind == "dict_keys":
+        _check(payload, budget, weight)
+    if foreign.kind == "dict_items":
+        if not all(type(item) is tuple and len(item) == 2 for item in payload):
+            return foreign
+        _check([key for key, _ in payload], budget, weight)
+    try:
+        return make(payload)
+    except (TypeError, ValueError, ArithmeticError):
+        return foreign  # a forged payload means nothing
+
+
+def _numpy_scalar(payload: tuple[Any, ...]) -> Any:
+    _dtype, value = payload
+    if type(value) not in _NUMPY_ITEMS:
+        raise ValueError("not a value that a numpy scalar can have")
+    return value
+
+
+def _numpy_array(payload: tuple[Any, ...]) -> Array:
+    _dtype, shape, items = payload
+    if type(shape) is not tuple:
+        raise ValueError("a shape is a tuple")
+    return Array(shape, items)
+
+
+def _fraction(payload: tuple[Any, ...]) -> Fraction:
+    numerator, denominator = payload
+    if type(numerator) is not int or type(denominator) is not int:
+        raise ValueError("a fraction has two ints")
+    if max(numerator.bit_length(), denominator.bit_length()) > MAX_NUMBER_SIZE:
+        raise ValueError("larger than the encoder writes")
+    return Fraction(numerator, denominator)
+
+
+def _decimal(payload: str) -> Decimal:
+    if len(payload) > MAX_NUMBER_SIZE:
+        raise ValueError("larger than the encoder writes")
+    value = Decimal(payload)
+    if value.is_snan():
+        raise ValueError("a signalling NaN cannot be compared")
+    if value.is_finite() and abs(value.adjusted()) > MAX_NUMBER_SIZE:
+        raise ValueError("its exact value would have too many digits")
+    return value
+
+
+def _range(payload: tuple[Any, ...]) -> range:
+    return range(*payload)
+
+
+def _timedelta(payload: tuple[Any, ...]) -> datetime.timedelta:
+    days, seconds, microseconds = payload
+    return datetime.timedelta(days=days, seconds=seconds, microseconds=microseconds)
+
+
+_MEANINGS: dict[str, Callable[[Any], Any]] = {
+    "numpy.scalar": _numpy_scalar,
+    "numpy.array": _numpy_array,
+    "Counter": Counter,
+    "OrderedDict": OrderedDict,
+    "defaultdict": dict,
+    "namedtuple": tuple,
+    "deque": deque,
+    "dict_keys": lambda items: dict.fromkeys(items).keys(),
+    "dict_items": lambda items: dict(items).items(),
+    "iterator": Drained,
+    "Fraction": _fraction,
+    "Decimal": _decimal,
+    "range": _range,
+    "bytearray": bytearray,
+    "date": datetime.date.fromisoformat,
+    "time": datetime.time.fromisoformat,
+    "datetime": datetime.datetime.fromisoformat,
+    "timedelta": _timedelta,
+}
+
+
+def _only_item(value: Any) -> Any:
+    while type(value) in (list, tuple) and len(value) == 1:
+        value = value[0]
+    return value

@@ -1,0 +1,54 @@
+"""Whether a program printed the right thing: three ways to compare its standard output, in linear time.
+
+The output is compared as bytes: text that is not UTF-8 is a wrong answer and never an error.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Final
+
+from grader.suites.task import StdioComparison
+
+_DECIMAL: Final = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_MAX_NUMBER_CHARACTERS: Final = 400
+
+
+def stdout_matches(comparison: StdioComparison, answer: bytes, expected: str, atol: float) -> bool:
+    """Return whether the printed bytes are the expected text.
+
+    ``exact``: the same bytes, but for the line ends (``\\r\\n`` is ``\\n``) and one newline at the end.
+    ``whitespace``: the same tokens, split at any ASCII white space. ``float``: the same number of tokens,
+    each the same, or both finite decimal numbers that differ by at most ``atol``, absolutely or relative to
+    the expected one.
+    """
+    wanted = expected.encode("utf-8", "surrogatepass")
+    if comparison == "exact":
+        return _lines(answer) == _lines(wanted)
+    tokens, wanted_tokens = answer.split(), wanted.split()
+    if comparison == "whitespace" or tokens == wanted_tokens:
+        return tokens == wanted_tokens
+    return len(tokens) == len(wanted_tokens) and all(
+        token == wanted_token or _is_near(token, wanted_token, atol)
+        for token, wanted_token in zip(tokens, wanted_tokens, strict=True)
+    )
+
+
+def _lines(text: bytes) -> bytes:
+    return text.replace(b"\r\n", b"\n").removesuffix(b"\n")
+
+
+def _is_near(token: bytes, expected_token: bytes, atol: float) -> bool:
+    answer, expected = _number(token), _number(expected_token)
+    if answer is None or expected is None:
+        return False
+    return abs(answer - expected) <= atol * max(1.0, abs(expected))
+
+
+def _number(token: bytes) -> float | None:
+    # Longer tokens are no floating-point output, and are compared as text.
+    if len(token) > _MAX_NUMBER_CHARACTERS or _DECIMAL.fullmatch(token) is None:
+        return None
+    value = float(token)
+    return value if math.isfinite(value) else None
