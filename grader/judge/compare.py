@@ -149,20 +149,22 @@ def _same_type(answer: object, expected: object) -> bool:
 
 
 def _all_close(answer: Any, expected: Any, atol: float) -> bool:
-    """``numpy.allclose`` over numbers, or nested lists and tuples of numbers of the same shape."""
-    pending = [(answer, expected)]
-    while pending:
-        mine, theirs = pending.pop()
-        if isinstance(mine, Array) and isinstance(theirs, Array):
-            mine, theirs = mine.items, theirs.items
-        if type(mine) in _NUMBERS and type(theirs) in _NUMBERS:
-            if not _is_near(mine, theirs, atol, EVALPLUS_RTOL):
-                return False
-        elif _is_sequence(mine) and _is_sequence(theirs) and len(mine) == len(theirs):
-            pending.extend(zip(mine, theirs, strict=True))
-        else:
+    """``numpy.allclose`` over numbers, or nested lists and tuples of numbers that make one regular array."""
+    level = [(answer, expected)]
+    while level:
+        level = [(_array_items(mine), _array_items(theirs)) for mine, theirs in level]
+        if all(type(mine) in _NUMBERS and type(theirs) in _NUMBERS for mine, theirs in level):
+            return all(_is_near(mine, theirs, atol, EVALPLUS_RTOL) for mine, theirs in level)
+        if not all(_is_sequence(mine) and _is_sequence(theirs) for mine, theirs in level):
             return False
+        if len({len(side) for pair in level for side in pair}) != 1:
+            return False
+        level = [pair for mine, theirs in level for pair in zip(mine, theirs, strict=True)]
     return True
+
+
+def _array_items(value: Any) -> Any:
+    return value.items if isinstance(value, Array) else value
 
 
 def _is_sequence(value: object) -> bool:
