@@ -1,0 +1,161 @@
+"""When two programs are the same program: hashes that let identical ones be run once.
+
+Two grades of sameness, because a verdict can show more of a program than the program's behaviour:
+
+- ``exact_identity``: the same text. Any verdict may be shared.
+- ``program_identity``: the same syntax tree, apart from comments, formatting and docstrings. What the
+  programs compute is the same, but lines may stand elsewhere, and a failing verdict names a line
+  (``error.line``). Only passing verdicts may be shared by it.
+
+A program that could tell the difference itself gets its exact identity in both. That is decided by what it
+names, and on the safe side: only imports known to show no source, no line and no docstring keep a
+program mergeable, and any mention of introspection, even inside a string, ends it. A tree is the tree of this
+interpreter; hashes made by different Python versions are not to be compared.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import marshal
+import re
+from typing import Any
+
+from grader.extraction.syntax import MAX_PARSED_CHARS, parse_source
+
+_BLIND_MODULE_LIST = (
+    "__future__ abc array bisect calendar cmath collections copy dataclasses datetime decimal enum fractions"
+    " functools hashlib heapq itertools json math numbers operator queue random re statistics string sys"
+    " textwrap time typing typing_extensions"
+)
+_BLIND_MODULES = frozenset(_BLIND_MODULE_LIST.split())
+"""Modules through which a program cannot see its own text, short of the names below."""
+
+_REVEALING_NAME_LIST = (
+    # builtins that reach source, docstrings or frames, and files, through which anything can be reached
+    "eval exec compile open breakpoint help vars globals locals getattr __import__ memoryview"
+    # modules, which also hang as attributes on other modules (``random._os``, ``dataclasses.inspect``)
+    " ast builtins codecs ctypes dis doctest fileinput gc importlib inspect io linecache logging marshal"
+    " os pathlib pdb pickle pkgutil posix pydoc runpy shelve shutil signal socket subprocess symtable"
+    " threading tokenize traceback tracemalloc types unittest warnings weakref zipimport"
+    # the ways into frames, code objects and the list of modules
+    " exc_info exception exc_clear last_exc last_traceback last_value settrace setprofile gettrace getprofile"
+    " getrefcount getsizeof modules meta_path path_hooks path_importer_cache displayhook excepthook"
+    " unraisablehook call_tracing activate_stack_trampoline with_traceback"
+    # building an attribute's name out of pieces
+    " attrgetter methodcaller format_map vformat Formatter get_type_hints update_wrapper assigned"
+)
+_REVEALING_NAMES = frozenset(_REVEALING_NAME_LIST.split())
+_REVEALING_PREFIX = re.compile(
+    r"(?:co|cr|gi|ag|tb)_[a-z]+\Z|f_(?:back|builtins|code|globals|las|line|locals|trace)"
+    r"|_getframe|_current_|_os\Z|_sys\Z"
+)
+
+_HARMLESS_DUNDER_LIST = (
+    "abs add aenter aexit and anext aiter bool bytes call ceil class complex contains copy deepcopy debug"
+    " delattr delitem divmod enter eq exit float floor floordiv format future ge getitem gt hash iadd iand"
+    " ifloordiv ilshift imod imul index init int invert ior ipow irshift isub iter itruediv ixor le len"
+    " length_hint lshift lt main matmul missing mod mul name ne neg new next or pos post_init pow qualname"
+    " radd rand rdivmod repr reversed rfloordiv rlshift rmod rmul ror round rpow rrshift rshift rsub"
+    " rtruediv rxor setattr setitem slots str sub truediv trunc xor"
+)
+_HARMLESS_DUNDERS = frozenset(f"__{name}__" for name in _HARMLESS_DUNDER_LIST.split())
+_DUNDER = re.compile(r"__[A-Za-z]\w*__")
+
+# compile() obeys a coding line where it is given bytes, so that this comment is part of the program.
+_CODING_LINE = re.compile(r"^[ \t\f]*#.*?coding[:=]", re.MULTILINE)
+
+_SKIPPED_FIELDS = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
+_SHAPES: dict[type, tuple[str, tuple[str, ...]]] = {
+    cls: (name, tuple(field for field in reversed(cls._fields) if field not in _SKIPPED_FIELDS))
+    for name, cls in vars(ast).items()
+    if isinstance(cls, type) and issubclass(cls, ast.AST)
+}
+_CHECKED = (ast.Import, ast.ImportFrom, ast.Attribute)
+_WITH_DOCSTRING = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def exact_identity(source: str) -> str:
+    """Return the sha256 (hex) of the text; never raises, also not for lone surrogates."""
+    return hashlib.sha256(b"text\0" + source.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def program_identity(source: str) -> str:
+    """Return a sha256 (hex) that is equal for programs that cannot behave differently.
+
+    Equal to ``exact_identity`` where the program could see its own text, docstrings or line numbers, and
+    where it does not parse. Never raises. Lines may differ between programs of one identity: see the
+    module's text.
+    """
+    if len(source) > MAX_PARSED_CHARS or _CODING_LINE.search("\n".join(source.split("\n", 2)[:2])):
+        return exact_identity(source)
+    tree = parse_source(source).tree
+    if tree is None:
+        return exact_identity(source)
+    flat = _flattened(tree)
+    if flat is None or _sees_itself(flat):
+        return exact_identity(source)
+    # Version 2 of marshal has no references, so that equal lists make equal bytes; it keeps 1, 1.0, True and
+    # -0.0 apart, and has no limit on the digits of an integer.
+    return hashlib.sha256(b"tree\0" + marshal.dumps(flat, 2)).hexdigest()
+
+
+def _flattened(tree: ast.Module) -> list[Any] | None:
+    """Write the tree as a flat list: class name, then its fields in a fixed order; a list after its length.
+
+    Unambiguous, as every class has a fixed number of fields, and iterative, as trees can be deep. None for an
+    import outside the modules that show nothing, and for a format string that is not a literal.
+    """
+    flat: list[Any] = []
+    pending: list[Any] = [tree]
+    shapes = _SHAPES
+    while pending:
+        item = pending.pop()
+        kind = type(item)
+        if kind is list:
+            flat.append(len(item))
+            pending.extend(item)
+            continue
+        shape = shapes.get(kind)
+        if shape is None:
+            flat.append(item)
+            continue
+        flat.append(shape[0])
+        if kind in _WITH_DOCSTRING:
+            _drop_docstring(item)
+        elif kind in _CHECKED and _may_reveal(item):
+            return None
+        for field in shape[1]:
+            pending.append(getattr(item, field, None))
+    return flat
+
+
+def _drop_docstring(node: Any) -> None:
+    body = node.body
+    if body and type(body[0]) is ast.Expr:
+        value = body[0].value
+        if type(value) is ast.Constant and type(value.value) is str:
+            del body[0]
+
+
+def _may_reveal(node: Any) -> bool:
+    if type(node) is ast.Attribute:
+        return node.attr == "format" and type(node.value) is not ast.Constant
+    return not _shows_nothing(node)
+
+
+def _shows_nothing(node: ast.Import | ast.ImportFrom) -> bool:
+    if isinstance(node, ast.Import):
+        return all(alias.name.partition(".")[0] in _BLIND_MODULES for alias in node.names)
+    if node.level or (node.module or "").partition(".")[0] not in _BLIND_MODULES:
+        return False
+    return not (node.module == "sys" and any(alias.name == "*" for alias in node.names))
+
+
+def _sees_itself(flat: list[Any]) -> bool:
+    words = {item for item in flat if type(item) is str}
+    if not _REVEALING_NAMES.isdisjoint(words):
+        return True
+    if any("_" in word and _REVEALING_PREFIX.match(word) for word in words):
+        return True
+    return any("__" in word and not _HARMLESS_DUNDERS.issuperset(_DUNDER.findall(word)) for word in words)
