@@ -12,7 +12,6 @@ from grader.extraction.markup import Block, Markup, cut_at_stop_token
 from grader.extraction.prompt import Prompt
 
 _MAX_PIECES = 24
-_MAX_EXTENSIONS = 6
 _MAX_RUN = 1 << 15
 
 _ALTERNATIVE = re.compile(
@@ -78,7 +77,7 @@ def _readings(markup: Markup, block: Block) -> Iterable[str]:
     if not block.closed:
         yield cut_at_stop_token(block.text)
     if block.text.count('"""') % 2 or block.text.count("'''") % 2:
-        yield from markup.longer(block, _MAX_EXTENSIONS)
+        yield markup.past_strings(block)
 
 
 def dedented(text: str) -> str:

@@ -104,7 +104,6 @@ def _extends(tree: ast.Module, prompt: Prompt) -> bool:
     """Tell whether the prompt's function has got a body that does something, with no part of it outside."""
     if syntax.returns_outside_function(tree):
         return False
-    last_of_prompt = prompt.line_count + (not prompt.text.endswith("\n"))
     for node in tree.body:
         if node.lineno > prompt.line_count:
             break
@@ -116,7 +115,8 @@ def _extends(tree: ast.Module, prompt: Prompt) -> bool:
             holder = inside[-1]
         if isinstance(holder, (ast.FunctionDef, ast.AsyncFunctionDef)):
             body = syntax.without_docstring(holder.body)
-            new = [child for child in body if child.lineno >= min(last_of_prompt, prompt.line_count + 1)]
+            same_line = holder.lineno == prompt.line_count  # "def f(x):" and a body right behind the colon
+            new = [child for child in body if child.lineno >= prompt.line_count + (not same_line)]
             if any(not syntax.is_prose(child) for child in new):
                 return not _only_repeats_itself(holder, new)
     return False

@@ -7,6 +7,7 @@ text whatever it holds.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass, field
 
 STOP_TOKENS = (
@@ -44,6 +45,15 @@ _FRAME_LINE = re.compile(
     r"^[ \t]*(?:\[/?PYTHON\]|\[BEGIN\]|\[DONE\]|</?(?:answer|code|solution)>)[ \t]*$", re.MULTILINE
 )
 
+# Comments and strings, of a triple-quoted one only the start. Possessive, so that no text makes it slow.
+_LEXEME = re.compile(
+    r"#[^\n]*+|'''|\"\"\"|'(?:\\.|[^'\\\n])*+'?|\"(?:\\.|[^\"\\\n])*+\"?",
+    re.DOTALL,
+)
+_STRING_END = {
+    quote: re.compile(rf"(?:\\.|(?!{quote})[^\\])*+{quote}", re.DOTALL) for quote in ("'''", '"""')
+}
+_MAX_BLOCK = 1 << 16
 _LOOK_BACK = 64
 
 _PYTHON_NAMES = frozenset({"", "python", "python3", "py", "py3", "python2", "sage", "code"})
@@ -63,20 +73,42 @@ class Block:
 
 @dataclass(slots=True)
 class Markup:
-    """A completion without reasoning and end tokens: its text, its fences, and the bare fence lines in it."""
+    """A completion without reasoning and end tokens: its text, its blocks, and where fence lines begin."""
 
     text: str
     blocks: list[Block] = field(default_factory=list)
-    bare_fences: list[int] = field(default_factory=list)
+    fences: list[int] = field(default_factory=list)
 
     def prose(self) -> str:
         """Return the text with every fence line blanked, so that code outside of fences can be looked for."""
         return _FRAME_LINE.sub("", re.sub(_FENCE, "", self.text, flags=re.MULTILINE))
 
-    def longer(self, block: Block, limit: int) -> list[str]:
-        """Return the block's text continued to later bare fence lines, for fences inside a string literal."""
-        beyond = [at for at in self.bare_fences if at > block.start + len(block.text)]
-        return [unindented(self.text[block.start : at], block.indent) for at in beyond[:limit]]
+    def past_strings(self, block: Block) -> str:
+        """Return the block's text up to the first fence line that is not inside a triple-quoted string."""
+        strings = _triple_quoted(self.text, block.start, block.start + _MAX_BLOCK)
+        number = 0
+        for at in self.fences[bisect_left(self.fences, block.start) :]:
+            while number < len(strings) and strings[number][1] <= at:
+                number += 1
+            if number == len(strings) or at < strings[number][0]:
+                return unindented(self.text[block.start : at], block.indent)
+        return unindented(self.text[block.start :], block.indent)
+
+
+def _triple_quoted(text: str, start: int, limit: int) -> list[tuple[int, int]]:
+    """Where triple-quoted strings begin and end; one that never ends is left out, and all after it."""
+    spans: list[tuple[int, int]] = []
+    token = _LEXEME.search(text, start, limit)
+    while token is not None:
+        end = token.end()
+        if token[0] in _STRING_END:
+            rest = _STRING_END[token[0]].match(text, end, limit)
+            if rest is None:
+                break
+            end = rest.end()
+            spans.append((token.start(), end))
+        token = _LEXEME.search(text, end, limit)
+    return spans
 
 
 def cut_at_stop_token(text: str) -> str:
@@ -146,14 +178,20 @@ def _without_reasoning(text: str) -> str:
         elif fence:
             continue
         elif event["stop"] is not None:
-            if text[position : event.start()].strip() or any(piece.strip() for piece in kept):
-                return "".join((*kept, text[position : event.start()]))
+            before = text[position : event.start()]
+            if not _is_quoted(text, event) and (before.strip() or any(piece.strip() for piece in kept)):
+                return "".join((*kept, before))
         elif not _is_closing(event) and _starts_line(text, event.start()):
             kept.append(text[position : event.start()])
             reasoning = True
     if not reasoning:
         kept.append(text[position:])
     return "".join(kept)
+
+
+def _is_quoted(text: str, event: re.Match[str]) -> bool:
+    around = {text[max(event.start() - 1, 0)], text[event.end() : event.end() + 1]}
+    return around <= {"'", '"'}
 
 
 def _fence_after(fence: str, event: re.Match[str]) -> str:
@@ -176,8 +214,7 @@ def _find_blocks(markup: Markup) -> None:
     for event in _EVENT.finditer(text):
         if event["marks"] is None:
             continue
-        if not event["info"].strip():
-            markup.bare_fences.append(event.start())
+        markup.fences.append(event.start())
         after = _fence_after(fence, event)
         if fence and (after == "" or event["info"].strip()) and event["marks"][0] == fence[0]:
             if opened is not None:

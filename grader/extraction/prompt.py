@@ -17,7 +17,7 @@ class Prompt:
     """A prompt seen as code. ``text`` is "" where the prompt is not Python.
 
     ``body_indent`` is None unless the prompt ends inside a function whose body is still to be written; then
-    it is the blanks that the body's lines start with, and ``line_count`` the lines of the prompt.
+    it is the blanks that the body's lines start with. ``line_count`` counts up to the last line not blank.
     ``preamble`` is the source of what stands beside the entry point (imports, helpers, constants), and
     ``preamble_names`` what it binds, "*" for a star import.
     """
@@ -48,7 +48,6 @@ def _read_code(text: str, entry_point: str) -> Prompt | None:
     if len(text) > syntax.MAX_PARSED_CHARS:
         return None
     lines = text.rstrip().split("\n")
-    line_count = text.count("\n") + (not text.endswith("\n"))
     header_indent = " " * syntax.indent_width(lines[-1])
     for filler in ("", header_indent + " " * _UNIT + "pass\n"):
         tree = syntax.parse_source(text.rstrip(" \t\n") + "\n" + filler).tree
@@ -62,7 +61,7 @@ def _read_code(text: str, entry_point: str) -> Prompt | None:
     return Prompt(
         text=text,
         body_indent=_open_body_indent(tree, text),
-        line_count=line_count,
+        line_count=len(lines),
         preamble="".join(syntax.source_of(node, lines) for node in preamble),
         preamble_names=frozenset(name for node in preamble for name in syntax.statement_names(node)),
     )
