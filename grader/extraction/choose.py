@@ -88,8 +88,11 @@ def dedented(text: str) -> str:
     return re.sub(rf"^[ \t]{{1,{min(max(width, 1), 1000)}}}", "", text[start:], flags=re.MULTILINE)
 
 
-def runs_as_pieces(parser: syntax.Parser, text: str) -> list[Piece]:
-    """Find code in text without fences: from each line that looks like code, as far as it parses."""
+def runs_as_pieces(parser: syntax.Parser, text: str, entry_point: str) -> list[Piece]:
+    """Find code in text without fences: from each line that looks like code, as far as it parses.
+
+    A run that breaks off inside the entry point (or any function, where there is none) is left out.
+    """
     pieces: list[Piece] = []
     position = 0
     for _ in range(_MAX_PIECES):
@@ -102,7 +105,9 @@ def runs_as_pieces(parser: syntax.Parser, text: str) -> list[Piece]:
         if run is None or tree is None or not tree.body:
             position = _next_line(text, found.start())
             continue
-        pieces.append(Piece(_without_remarks(run, tree), tree))
+        broken = syntax.cut_short(tree, run, window)
+        if broken is None or broken != (entry_point or broken):
+            pieces.append(Piece(_without_remarks(run, tree), tree))
         position = max(found.start() + len(run) - 1, _next_line(text, found.start()))
     return pieces
 
@@ -113,7 +118,7 @@ def run_defining(parser: syntax.Parser, text: str, entry_point: str) -> list[Pie
     starts = [found.start() for found in pattern.finditer(text)]
     pieces = []
     for start in starts[-4:]:
-        pieces += runs_as_pieces(parser, text[start : start + _MAX_RUN])[:1]
+        pieces += runs_as_pieces(parser, text[start : start + _MAX_RUN], entry_point)[:1]
     return pieces
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from grader.extraction import syntax
 from grader.extraction.prompt import Prompt
 
+# A body of nothing but these answers nothing: it is a function in its own right, moved to the right.
+_DEFINING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 _MAX_BODY = 1 << 16
 _TAB = "    "
 _LEADING_TABS = re.compile(r"^[ ]*\t[ \t]*", re.MULTILINE)
@@ -49,6 +51,8 @@ def continue_prompt(
         prefix = parser.longest_prefix(source, prompt.line_count)
         tree = parser.tree(prefix) if prefix is not None else None
         if prefix is None or tree is None or not _extends(tree, prompt):
+            continue
+        if syntax.cut_short(tree, prefix, source) == entry_point.rpartition(".")[2]:
             continue
         if best is None or prefix.count("\n") > best.source.count("\n"):
             best = Continued(_without_usage(tree, prefix, entry_point), number > 0)
@@ -118,16 +122,8 @@ def _extends(tree: ast.Module, prompt: Prompt) -> bool:
             same_line = holder.lineno == prompt.line_count  # "def f(x):" and a body right behind the colon
             new = [child for child in body if child.lineno >= prompt.line_count + (not same_line)]
             if any(not syntax.is_prose(child) for child in new):
-                return not _only_repeats_itself(holder, new)
+                return not all(isinstance(child, _DEFINING) for child in new)
     return False
-
-
-def _only_repeats_itself(function: ast.FunctionDef | ast.AsyncFunctionDef, new: list[ast.stmt]) -> bool:
-    """A body that is nothing but the function once more, indented: the answer is the inner one."""
-    return all(
-        isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) and child.name == function.name
-        for child in new
-    )
 
 
 def _without_usage(tree: ast.Module, source: str, entry_point: str) -> str:

@@ -42,6 +42,10 @@ _LOOKS_LIKE_CODE = re.compile(
     r"|from[ \t]+[\w.]+[ \t]+import\b|return\b[^\n]{0,200}$)",
     re.MULTILINE,
 )
+_LOOKS_LIKE_BODY = re.compile(
+    r"^[ \t]+(?:return\b|(?:for|if|while|try|with)\b[^\n]{0,200}:|[\w.]{1,60}[ \t]*[-+*/|&]?=[^=])",
+    re.MULTILINE,
+)
 
 
 def extract(completion: str, *, prompt: str, entry_point: str) -> Extraction:
@@ -131,7 +135,7 @@ class _Task:
             found = self._continued(markup.text, whole=False)
             if found is not None:
                 return found
-        pieces = runs_as_pieces(self.parser, text)
+        pieces = runs_as_pieces(self.parser, text, self.entry_point)
         found = self._assembled(pieces, "longest_parsable")
         if found is None and self.entry_point:
             defining = run_defining(self.parser, text, self.entry_point)
@@ -156,6 +160,9 @@ class _Task:
         tree = self.parser.tree(text)
         if tree is not None and syntax.does_something(tree):
             return Extraction(_ended(text), "full_program")
+        is_body = self.prompt.body_indent is not None and _LOOKS_LIKE_BODY.search(text)
+        if is_body and not self._defines_by_its_looks(text):
+            return Extraction(_ended(self.prompt.text + markup.text), "unparsable")
         start = _LOOKS_LIKE_CODE.search(text)
         return Extraction(_ended(text[start.start() :]), "unparsable") if start else _NONE
 

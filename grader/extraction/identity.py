@@ -140,6 +140,8 @@ def _drop_docstring(node: Any) -> None:
 
 def _may_reveal(node: Any) -> bool:
     if type(node) is ast.Attribute:
+        if node.attr == "compile" and isinstance(node.value, ast.Name) and node.value.id == "re":
+            node.attr = "re.compile"  # so that it is not taken for the builtin; no identifier has a dot
         return node.attr == "format" and type(node.value) is not ast.Constant
     return not _shows_nothing(node)
 

@@ -208,6 +208,21 @@ def returns_outside_function(tree: ast.Module) -> bool:
     return any(isinstance(node, ast.Return) for node in _module_level(tree.body))
 
 
+def cut_short(tree: ast.Module, kept: str, whole: str) -> str | None:
+    """Return the name of the function that lost code which could have run by cutting ``whole`` to ``kept``.
+
+    None where the cut is between definitions, or after a function's last ``return`` or ``raise``: then what
+    is missing could not have run. A function cut elsewhere is a broken one, not one with prose behind it.
+    """
+    beyond = whole[len(kept) :].lstrip("\r\n") if whole.startswith(kept) else ""
+    last: ast.stmt | None = tree.body[-1] if tree.body else None
+    while isinstance(last, ast.ClassDef):
+        last = last.body[-1]
+    if not isinstance(last, _FUNCTIONS) or indent_width(beyond) <= last.col_offset:
+        return None
+    return None if isinstance(last.body[-1], (ast.Return, ast.Raise)) else last.name
+
+
 def is_prose(statement: ast.stmt) -> bool:
     """Tell whether a statement may be a remark that happens to parse (``Done``, ``Note: this``, ``"x"``)."""
     if isinstance(statement, ast.AnnAssign):

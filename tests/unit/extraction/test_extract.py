@@ -202,6 +202,18 @@ class TestContinuedBody:
         assert mean_of(found.source) == 3.0
         assert "17" not in found.source
 
+    def test_body_that_breaks_off_is_not_completed_by_cutting(self):
+        """The program is broken; cutting it to something that parses would be another program."""
+        body = "    if not xs:\n        return 0.0\n    return sum(xs) / len(xs\n"
+        assert run(body) == Extraction(PROMPT + body, "unparsable")
+
+    def test_indented_prose_after_the_last_return_is_cut(self):
+        assert mean_of(run(BODY + "    This returns the mean, as asked.\n").source) == 3.0
+
+    def test_function_of_another_name_is_not_a_body(self):
+        program = "def average(xs):\n    return 1.0\n"
+        assert run(program) == Extraction(program, "full_program")
+
     def test_helper_after_the_body_is_kept(self):
         found = run("    return add(xs) / len(xs)\n\n\ndef add(xs):\n    return sum(xs)\n")
         assert mean_of(found.source) == 3.0
@@ -267,6 +279,10 @@ class TestFullProgram:
     )
     def test_stop_token_at_the_end(self, token):
         assert mean_of(run(PROGRAM.rstrip() + token).source) == 3.0
+
+    def test_syntax_error_is_handed_on_as_the_programs_error(self):
+        program = "def mean(xs):\n    s = sum(xs)\n    return s / 1.0.0\n"
+        assert run(program) == Extraction(program, "unparsable")
 
     def test_wrong_name_is_handed_on_as_the_programs_error(self):
         found = run("def average(xs):\n    return 1\n", prompt="Write mean.")

@@ -28,6 +28,12 @@ def test_comments_formatting_and_docstrings_do_not_matter(other):
     assert exact_identity(other) != exact_identity(PLAIN)
 
 
+def test_regular_expressions_are_not_taken_for_the_builtin():
+    program = "import re\nP = re.compile('a')\n"
+    assert program_identity(program) == program_identity(program + "# comment\n")
+    assert program_identity("P = compile('a')\n") == exact_identity("P = compile('a')\n")
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
