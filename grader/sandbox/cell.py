@@ -78,7 +78,7 @@ class Cell(ABC):
         os.set_blocking(writer, False)
         self._incoming = bytearray()
         self._outgoing: deque[memoryview] = deque()
-        self._runs = 0
+        self._runs = self._kills_seen = 0
         self.hello: dict[str, Any] = {}
 
     @abstractmethod
@@ -99,8 +99,13 @@ class Cell(ABC):
 
     @property
     def reader(self) -> int:
-        """The descriptor to poll for what the cell says."""
+        """The descriptor to wait on for what the cell says."""
         return self._reader
+
+    @property
+    def writers(self) -> list[int]:
+        """The descriptor to wait on while something is still to be written; [] otherwise."""
+        return [self._writer] if self._outgoing else []
 
     def configure(self, config: dict[str, Any]) -> None:
         """Send the cell its configuration and wait until it is ready. Raises CellLostError."""
@@ -138,8 +143,7 @@ class Cell(ABC):
         events = self._parse()
         if events:
             return events
-        wanted = [self._writer] if self._outgoing else []
-        readable, writable, _ = select.select([self._reader], wanted, [], timeout_s)
+        readable, writable, _ = select.select([self._reader], self.writers, [], timeout_s)
         if writable:
             self._flush()
         if readable:
@@ -228,5 +232,5 @@ class Cell(ABC):
 
     def _memory_killed_since(self) -> bool:
         kills = self.memory_kills()
-        before, self._kills_seen = getattr(self, "_kills_seen", 0), kills
+        before, self._kills_seen = self._kills_seen, kills
         return kills > before

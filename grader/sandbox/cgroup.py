@@ -39,9 +39,14 @@ class Group:
     def limit_memory(self, size: int) -> None:
         """Set the limit in bytes, swap included. Raises SandboxError."""
         if self.version == 1:
+            # The limit with swap may never be below the one without: which must go first depends on the old ones.
+            with_swap = self.memory / "memory.memsw.limit_in_bytes"
+            if with_swap.exists():
+                with contextlib.suppress(SandboxError):
+                    _write(with_swap, size)
             _write(self.memory / "memory.limit_in_bytes", size)
-            with contextlib.suppress(SandboxError, FileNotFoundError):
-                _write(self.memory / "memory.memsw.limit_in_bytes", size)
+            if with_swap.exists():
+                _write(with_swap, size)
         else:
             _write(self.memory / "memory.max", size)
             with contextlib.suppress(SandboxError, FileNotFoundError):

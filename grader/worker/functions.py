@@ -1,0 +1,180 @@
+"""Grade function tests: call the entry point on each input and hold what it returns against the reference's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from grader.judge.codec import DecodeError, decode
+from grader.judge.compare import FLOAT_ATOL, is_floats, matches
+from grader.judge.stream import AnswerStream, Finding
+from grader.judge.verdict import GroupOutcome, group_outcomes
+from grader.limits import Limits
+from grader.sandbox.runner import wire
+from grader.suites.task import Comparison, Task
+from grader.worker.bundle import Bundle
+from grader.worker.requests import (
+    Conversation,
+    RunRequest,
+    Usage,
+    ending_of,
+    function_payload,
+    run_limits,
+)
+
+_REFERENCE_MEMORY = 4 << 30
+_REFERENCE_TIME_S = 600.0
+
+
+@dataclass(slots=True)
+class FunctionGrading:
+    """The grading of one program by one task's function tests."""
+
+    task: Task
+    bundle: Bundle
+    source: str
+    groups: Sequence[str]
+    limits: Limits
+    fail_fast: bool
+    usage: Usage = field(default_factory=Usage)
+
+    def run(self) -> Conversation[list[GroupOutcome | None]]:
+        """Run the groups in one process; where it ends early and not ``fail_fast``, the later groups in another."""
+        outcomes: list[GroupOutcome | None] = []
+        names = list(self.groups)
+        while names:
+            judged = yield from self._run_groups(names)
+            reached = [outcome for outcome in judged if outcome is not None]
+            outcomes += reached
+            names = names[len(reached) :]
+            if self.fail_fast and reached[-1].first_failed is not None:
+                break
+        return outcomes + [None] * len(names)
+
+    def _run_groups(self, names: Sequence[str]) -> Conversation[list[GroupOutcome | None]]:
+        bundle = self.bundle
+        tests = bundle.tests_of(names)
+        sizes = tuple(
+            size for name, size in zip(bundle.group_names, bundle.group_sizes, strict=True) if name in names
+        )
+        stream = AnswerStream(
+            expected=bundle.expected(tests),
+            matches=lambda index, payload: self._matches(tests[index], payload, stream.expected.frame(index)),
+            fail_fast=self.fail_fast,
+            max_answer_bytes=self.limits.answer_bytes,
+        )
+        payload = function_payload(
+            self.source, self.task.entry_point, bundle.inputs(tests), stop_at_error=self.fail_fast
+        )
+        done = yield RunRequest(
+            payloads=(payload,),
+            limits=run_limits(self.limits, self._longer_limits(tests)),
+            group_sizes=sizes,
+            on_data=stream.feed,
+            memory_bytes=self.limits.memory_bytes,
+        )
+        self.usage.add(done)
+        yield from self._decide_long_answers(stream, tests)
+        return group_outcomes(stream, sizes, ending_of(done), fail_fast=self.fail_fast)
+
+    def _longer_limits(self, tests: Sequence[int]) -> dict[int, float]:
+        floor = self.limits.time_floor_s
+        times = self.bundle.times
+        return {
+            index: limit
+            for index, test in enumerate(tests)
+            if (limit := self.limits.test_time_s(times[test])) > floor
+        }
+
+    def _matches(self, test: int, payload: bytes, expected_frame: bytes) -> bool:
+        answer = decode(payload)
+        expected = decode(expected_frame[wire.HEADER.size :])
+        return self._judge(test, answer, expected)
+
+    def _judge(self, test: int, answer: object, expected: object) -> bool:
+        comparison = self.task.comparison
+        tolerance = comparison.atol or (FLOAT_ATOL if self.bundle.has_tolerance_switch(test) else 0.0)
+        return matches(comparison, answer, expected, lambda: self.bundle.arguments(test), tolerance)
+
+    def _decide_long_answers(self, stream: AnswerStream, tests: Sequence[int]) -> Conversation[None]:
+        """Look at long answers whose digest differs: have program and reference answer in full, and compare.
+
+        Up to the first failure only, where that ends the sample.
+        """
+        undecided = sorted(test for test, finding in stream.findings.items() if finding is Finding.UNDECIDED)
+        failed = [test for test, finding in stream.findings.items() if finding is not Finding.UNDECIDED]
+        for index in undecided:
+            if self.fail_fast and failed and index > min(failed):
+                stream.findings[index] = Finding.WRONG
+                continue
+            test = tests[index]
+            theirs = yield from self._full_answer(self.source, test, self.limits)
+            right = False
+            if theirs is not None:
+                wide = Limits(memory_bytes=_REFERENCE_MEMORY, time_floor_s=_REFERENCE_TIME_S)
+                ours = yield from self._full_answer(self.task.reference, test, wide)
+                right = ours is not None and self._full_match(test, theirs, ours)
+            if right:
+                del stream.findings[index]
+            else:
+                stream.findings[index] = Finding.WRONG
+                failed.append(index)
+
+    def _full_match(self, test: int, theirs: bytes, ours: bytes) -> bool:
+        if theirs == ours:
+            return True
+        try:
+            answer, expected = decode(theirs), decode(ours)
+        except DecodeError:
+            return False
+        comparison = self.task.comparison
+        if comparison.atol == 0 and comparison.kind == "evalplus" and is_floats(expected):
+            return matches(comparison, answer, expected, lambda: self.bundle.arguments(test), FLOAT_ATOL)
+        return self._judge(test, answer, expected)
+
+    def _full_answer(self, source: str, test: int, limits: Limits) -> Conversation[bytes | None]:
+        """Run one test again with the answer sent whole; None if it did not come."""
+        received = bytearray()
+        payload = function_payload(
+            source, self.task.entry_point, self.bundle.inputs([test]), stop_at_error=True, full=True
+        )
+        done = yield RunRequest(
+            payloads=(payload,),
+            limits=run_limits(limits, {0: limits.test_time_s(self.bundle.times[test])}),
+            group_sizes=(1,),
+            on_data=lambda data: received.extend(data) or False,
+            memory_bytes=limits.memory_bytes,
+        )
+        self.usage.add(done)
+        frames = list(split_frames(bytes(received)))
+        if len(frames) < 2 or frames[0][0] != wire.LOADED or frames[1][0] != wire.VALUE:
+            return None
+        return frames[1][1]
+
+
+def split_frames(data: bytes) -> list[tuple[int, bytes]]:
+    """Split a stream into (kind, payload); an incomplete last frame is left out."""
+    frames, position = [], 0
+    while position + wire.HEADER.size <= len(data):
+        length, kind = wire.HEADER.unpack_from(data, position)
+        end = position + wire.HEADER.size + length
+        if end > len(data):
+            break
+        frames.append((kind, data[position + wire.HEADER.size : end]))
+        position = end
+    return frames
+
+
+def reference_limits() -> Limits:
+    """What a reference solution may use: it is trusted to end, and some need more than a sample may."""
+    return Limits(
+        time_floor_s=_REFERENCE_TIME_S,
+        group_time_s=_REFERENCE_TIME_S,
+        memory_bytes=_REFERENCE_MEMORY,
+        answer_bytes=1 << 30,
+    )
+
+
+def comparison_needs_value(comparison: Comparison) -> bool:
+    """Whether the expected answers must be plain data: only ``not_none`` looks no further than None."""
+    return comparison.kind != "not_none"

@@ -1,0 +1,94 @@
+"""What a worker asks of its cell, and how: one run, and what to do with what comes back.
+
+Grading a sample is a conversation of one or more runs. It is written as a generator that yields a ``RunRequest`` and
+is sent the run's ``Done``; the loop that owns the cell can so keep several samples going.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from grader.judge.verdict import Ending
+from grader.limits import Limits
+from grader.sandbox.cell import Done, RunLimits
+
+Result = TypeVar("Result")
+Conversation = Generator["RunRequest", Done, Result]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """One run. ``on_data`` takes each piece of the answer stream and returns True to have the run killed;
+    ``on_output`` takes what a whole program prints."""
+
+    payloads: tuple[dict[str, Any], ...]
+    limits: RunLimits
+    group_sizes: tuple[int, ...]
+    on_data: Callable[[bytes], bool]
+    memory_bytes: int
+    whole_program: bool = False
+    on_output: Callable[[bytes], object] = bytes
+
+    @property
+    def zygote(self) -> str:
+        """Which zygote forks it: a program that names numpy gets one that has imported it already."""
+        return "numpy" if "numpy" in self.payloads[0]["source"] else "plain"
+
+    def encoded(self, limits: Limits, address_space: int) -> tuple[bytes, ...]:
+        """Marshal the payloads for the sample processes."""
+        own = {"threads": limits.threads, "tmp_bytes": limits.tmp_bytes, "address_space": address_space}
+        return tuple(marshal.dumps({**payload, "limits": own}) for payload in self.payloads)
+
+
+@dataclass(slots=True)
+class Usage:
+    """What the runs of one sample used together."""
+
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    peak_memory_bytes: int = 0
+    stdout_tail: str = ""
+
+    def add(self, done: Done) -> None:
+        """Count a run."""
+        self.cpu_s += done.cpu_s
+        self.wall_s += done.wall_s
+        self.peak_memory_bytes = max(self.peak_memory_bytes, done.peak_memory_bytes)
+        self.stdout_tail = done.stdout_tail.decode("utf-8", "replace") or self.stdout_tail
+
+
+def ending_of(done: Done) -> Ending:
+    """The facts of a run's end that the judge needs."""
+    return Ending(done.ended, done.code, done.signal, done.memory_kill)
+
+
+def run_limits(limits: Limits, tests: dict[int, float], load_s: float | None = None) -> RunLimits:
+    """Limits of a run in which the tests named have more time than the floor."""
+    return RunLimits(
+        load_s=load_s or limits.time_floor_s,
+        test_s=limits.time_floor_s,
+        tests=tests,
+        group_s=limits.group_time_s,
+        idle_s=limits.idle_s,
+        answer_bytes=limits.answer_bytes,
+        stdout_bytes=limits.stdout_bytes,
+    )
+
+
+def function_payload(
+    source: str, entry_point: str, inputs: bytes, *, stop_at_error: bool, full: bool = False, timing: bool = False
+) -> dict[str, Any]:
+    """The payload of a function run; see ``grader.sandbox.runner.function``."""
+    return {
+        "mode": "function",
+        "source": source,
+        "entry_point": entry_point,
+        "inputs": inputs,
+        "tests": None,
+        "stop_at_error": stop_at_error,
+        "full": full,
+        "timing": timing,
+    }

@@ -1,0 +1,93 @@
+"""Grade whole programs: run them once a test, and compare what they print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from grader.judge.stdio import stdout_matches
+from grader.judge.stream import Raised, read_raised
+from grader.judge.verdict import GroupOutcome, error_of_ending, status_of_ending, status_of_raised
+from grader.limits import Limits
+from grader.sandbox.cell import Done
+from grader.sandbox.runner import wire
+from grader.status import Status
+from grader.suites.task import StdioTest, StdioTests, TestGroup
+from grader.worker.bundle import StdioAnswers
+from grader.worker.functions import split_frames
+from grader.worker.requests import Conversation, RunRequest, Usage, ending_of, run_limits
+
+
+@dataclass(slots=True)
+class StdioGrading:
+    """The grading of one program by whole-program tests, each in a process of its own."""
+
+    source: str
+    groups: Sequence[TestGroup]
+    answers: StdioAnswers
+    limits: Limits
+    fail_fast: bool
+    usage: Usage = field(default_factory=Usage)
+
+    def run(self) -> Conversation[list[GroupOutcome | None]]:
+        """Run group after group; with ``fail_fast`` the first failing test is the last."""
+        outcomes: list[GroupOutcome | None] = []
+        for group in self.groups:
+            outcome = yield from self._run_group(group)
+            outcomes.append(outcome)
+            if self.fail_fast and outcome.status is not Status.PASSED:
+                break
+        return outcomes + [None] * (len(self.groups) - len(outcomes))
+
+    def _run_group(self, group: TestGroup) -> Conversation[GroupOutcome]:
+        assert isinstance(group.tests, StdioTests)
+        tests, passed = group.tests, 0
+        first: tuple[Status, int, Raised | None] | None = None
+        for index, test in enumerate(tests.tests):
+            limit = self.limits.test_time_s(self.answers.times[group.name][index])
+            output, frames, done = yield from run_program(self.source, test, self.limits, limit)
+            self.usage.add(done)
+            status, error = judge_run(frames, done)
+            if status is Status.PASSED:
+                expected = self.answers.stdout[group.name][index]
+                if not stdout_matches(tests.comparison, output, expected, tests.atol):
+                    status = Status.WRONG_ANSWER
+            passed += status is Status.PASSED
+            if status is not Status.PASSED:
+                first = first or (status, index, error)
+                if self.fail_fast or status is Status.COMPILE_ERROR:
+                    break
+        if first is None:
+            return GroupOutcome(Status.PASSED, passed, len(tests.tests), None)
+        return GroupOutcome(first[0], passed, len(tests.tests), first[1], first[2])
+
+
+def run_program(
+    source: str, test: StdioTest, limits: Limits, limit_s: float
+) -> Conversation[tuple[bytes, list[tuple[int, bytes]], Done]]:
+    """Run a whole program on one input; returns what it printed, its answer frames, and how it ended."""
+    output, answers = bytearray(), bytearray()
+    done = yield RunRequest(
+        payloads=({"mode": "program", "source": source, "stdin": test.stdin.encode("utf-8", "surrogateescape")},),
+        limits=run_limits(limits, {}, load_s=limit_s),
+        group_sizes=(),
+        on_data=lambda data: answers.extend(data) or False,
+        on_output=output.extend,
+        memory_bytes=limits.memory_bytes,
+        whole_program=True,
+    )
+    return bytes(output), split_frames(bytes(answers)), done
+
+
+def judge_run(frames: Sequence[tuple[int, bytes]], done: Done) -> tuple[Status, Raised | None]:
+    """Judge how a whole program ended, before its output is looked at: it must exit with status 0."""
+    for kind, payload in frames:
+        if kind == wire.UNCOMPILABLE:
+            return Status.COMPILE_ERROR, read_raised(payload)
+        if kind == wire.RAISED:
+            raised = read_raised(payload)
+            return status_of_raised(raised), raised
+    ending = ending_of(done)
+    if done.ended == "exited" and done.code == 0:
+        return Status.PASSED, None
+    return status_of_ending(ending), error_of_ending(ending)
