@@ -148,6 +148,8 @@ def answer_among(pieces: Sequence[Piece], entry_point: str) -> Piece | None:
     """
     ranked: list[tuple[bool, bool, bool, bool, int]] = []
     for number, piece in enumerate(pieces):
+        if syntax.returns_outside_function(piece.tree):
+            continue  # a body, whatever names it binds
         if entry_point:
             binding = syntax.bindings(piece.tree).get(entry_point.partition(".")[0])
             if binding is None:

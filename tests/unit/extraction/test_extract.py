@@ -210,6 +210,11 @@ class TestContinuedBody:
     def test_indented_prose_after_the_last_return_is_cut(self):
         assert mean_of(run(BODY + "    This returns the mean, as asked.\n").source) == 3.0
 
+    def test_body_with_a_local_named_like_the_entry_point(self):
+        body = "mean = sum(xs)\nmean /= len(xs)\nreturn mean\n"
+        for completion in (body, fence(body), fence("".join(f"    {line}\n" for line in body.splitlines()))):
+            assert mean_of(run(completion).source) == 3.0
+
     def test_function_of_another_name_is_not_a_body(self):
         program = "def average(xs):\n    return 1.0\n"
         assert run(program) == Extraction(program, "full_program")
