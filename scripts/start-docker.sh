@@ -1,0 +1,60 @@
+#!/bin/sh
+# Make a Docker daemon answer on this machine, with gVisor as the runtime "runsc", for tests and development.
+#
+# Usage: scripts/start-docker.sh     (as root, unless a daemon answers already)
+#
+# Installs what is missing with apt-get (Debian, Ubuntu). Leaves a running daemon and /etc/docker alone: our
+# settings are in a file of their own, beside the daemon's log and process id.
+set -eu
+
+state=${GRADER_DOCKER_STATE:-/run/grader-docker}
+wait_s=60
+
+say() { echo "start-docker: $*" >&2; }
+
+if docker info >/dev/null 2>&1; then
+    docker info --format '{{json .Runtimes}}' | grep -q '"runsc"' ||
+        say "the running daemon has no runtime runsc: gVisor tests will be skipped; docs/docker.md says how to register it"
+    exit 0
+fi
+
+if [ "$(id -u)" != 0 ]; then
+    say "no Docker daemon answers, and only root can start one: run this script as root"
+    exit 1
+fi
+
+missing=
+for pair in dockerd:docker.io runsc:runsc mmdebstrap:mmdebstrap; do
+    command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
+done
+if [ -n "$missing" ]; then
+    command -v apt-get >/dev/null 2>&1 || { say "install$missing: this machine has no apt-get"; exit 1; }
+    say "installing$missing"
+    apt-get update -qq
+    # shellcheck disable=SC2086  # a list of packages
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+fi
+
+mkdir -p "$state"
+# The platform ptrace needs neither KVM nor a particular kernel, so that it runs in a virtual machine too.
+cat >"$state/daemon.json" <<JSON
+{
+  "storage-driver": "overlay2",
+  "runtimes": {
+    "runsc": {"path": "$(command -v runsc)", "runtimeArgs": ["--platform=ptrace", "--network=none"]}
+  }
+}
+JSON
+nohup dockerd --config-file "$state/daemon.json" --pidfile "$state/dockerd.pid" >"$state/dockerd.log" 2>&1 </dev/null &
+
+tries=0
+until docker info >/dev/null 2>&1; do
+    tries=$((tries + 1))
+    if [ "$tries" -ge $((wait_s * 5)) ] || ! kill -0 $! 2>/dev/null; then
+        say "dockerd did not start; the end of $state/dockerd.log:"
+        tail -n 15 "$state/dockerd.log" >&2
+        exit 1
+    fi
+    sleep 0.2
+done
+say "dockerd runs; its log is $state/dockerd.log, its process id is in $state/dockerd.pid"
