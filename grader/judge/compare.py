@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any, Final
 
-from grader.judge.codec import DecodeError, Foreign
+from grader.sandbox.runner.decoding import DecodeError, Foreign
 from grader.judge.oracles import ORACLES
-from grader.judge.revive import Array, distinct, revive
+from grader.sandbox.runner.revive import Array, distinct, revive
 from grader.suites.task import Comparison
 
 FLOAT_ATOL: Final = 1e-6

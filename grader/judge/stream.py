@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from grader.judge.codec import DecodeError, decode
+from grader.sandbox.runner.decoding import DecodeError, decode
 from grader.sandbox.runner import wire
 
 _MAX_ERROR_FRAME = 64 * 1024

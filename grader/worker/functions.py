@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from grader.judge.codec import DecodeError, decode
+from grader.sandbox.runner.decoding import DecodeError, decode
 from grader.judge.compare import FLOAT_ATOL, is_floats, matches
 from grader.judge.stream import AnswerStream, Finding
 from grader.judge.verdict import GroupOutcome, group_outcomes

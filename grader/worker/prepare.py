@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 
 from grader.errors import SuiteError
-from grader.judge.codec import DecodeError, Foreign, decode
+from grader.sandbox.runner.decoding import DecodeError, Foreign, decode
 from grader.judge.compare import tolerances
 from grader.judge.stream import read_raised
 from grader.sandbox.runner import wire

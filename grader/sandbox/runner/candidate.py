@@ -1,21 +1,29 @@
 """The candidate's side of assertion tests: answers the driver's calls, with data only.
 
-A call is a marshalled tuple: (name or handle of what to call, arguments, keyword arguments). Objects of the
-program's own classes do not travel; the driver gets a handle, and may call, pass on or read attributes of it.
+A call is an encoded tuple: (what to call, arguments, keyword arguments). What to call is a name of the program, the
+number of an object that an earlier call returned, or GET_ATTRIBUTE or SET_ATTRIBUTE. Objects of the program's own classes do not
+travel: the driver gets their number, and may call them, read attributes, and pass them on.
 """
 
 from __future__ import annotations
 
-import marshal
+import builtins
 import os
 from typing import Any
 
 from . import wire
+from .decoding import decode
 from .encoding import encode
 from .program import Unusable, describe, flush_output, load, send
+from .revive import revive
 
-HANDLE_KEY = "\x00handle"
-_ATTRIBUTE = "\x00attribute"
+# Keys of dicts that stand for something else; no test passes such strings as keys of its own.
+OBJECT_NUMBER = "\x00object"
+BUILTIN_TYPE = "\x00builtin type"
+INSTANCE_OF = "\x00instance of"
+INSTANCE_FIELDS = "\x00fields"
+GET_ATTRIBUTE, SET_ATTRIBUTE = "\x00get", "\x00set"
+_OPAQUE = b"Q\x06opaque"
 
 
 def run(payload: dict[str, Any]) -> int:
@@ -25,7 +33,8 @@ def run(payload: dict[str, Any]) -> int:
     except Unusable:
         flush_output()
         return 1
-    send(wire.ANSWER_FD, wire.LOADED, b"")
+    classes = [name for name, value in list(namespace.items()) if isinstance(value, type) and type(name) is str]
+    send(wire.ANSWER_FD, wire.LOADED, encode(classes))
     serve(namespace)
     flush_output()
     return 0
@@ -35,46 +44,64 @@ def serve(namespace: dict[str, Any]) -> None:
     """Answer each call with a VALUE or RAISED frame."""
     objects: list[object] = []
     while (request := read_frame(wire.FROM_PEER_FD)) is not None:
-        target, arguments, keywords = marshal.loads(request)  # noqa: S302 - from the driver
+        call: Any = decode(request[1])
         try:
-            arguments = _with_objects(arguments, objects)
-            keywords = {name: _with_objects(value, objects) for name, value in keywords.items()}
-            if target == _ATTRIBUTE:
+            target, arguments, keywords = _with_objects(revive(call), objects, namespace)
+            if target == GET_ATTRIBUTE:
                 result = getattr(*arguments)
+            elif target == SET_ATTRIBUTE:
+                result = setattr(*arguments)
             else:
                 function = objects[target] if isinstance(target, int) else namespace[target]
                 result = function(*arguments, **keywords)
             answer = encode(result)
-            if b"opaque" in answer:
+            if answer.startswith(_OPAQUE):
                 objects.append(result)
-                answer = encode({HANDLE_KEY: len(objects) - 1}) if answer[:1] == b"Q" else answer
+                answer = encode({OBJECT_NUMBER: len(objects) - 1})
         except BaseException as error:
             send(wire.ANSWER_FD, wire.RAISED, describe(error))
         else:
             send(wire.ANSWER_FD, wire.VALUE, answer)
 
 
-def _with_objects(value: Any, objects: list[object]) -> Any:
-    """Put the program's own objects where the driver sent handles."""
+def _with_objects(value: Any, objects: list[object], namespace: dict[str, Any]) -> Any:
+    """Put the program's own objects where the driver sent their numbers, and instances where it sent fields."""
     if type(value) is dict:
-        if len(value) == 1 and HANDLE_KEY in value:
-            return objects[value[HANDLE_KEY]]
-        return {key: _with_objects(item, objects) for key, item in value.items()}
+        if OBJECT_NUMBER in value:
+            return objects[value[OBJECT_NUMBER]]
+        if BUILTIN_TYPE in value:
+            return getattr(builtins, value[BUILTIN_TYPE])
+        inside = {key: _with_objects(item, objects, namespace) for key, item in value.items()}
+        return _instance(inside, namespace) if INSTANCE_OF in value else inside
     if type(value) in (list, tuple):
-        return type(value)(_with_objects(item, objects) for item in value)
+        return type(value)(_with_objects(item, objects, namespace) for item in value)
     return value
 
 
-def read_frame(handle: int) -> bytes | None:
-    """Read a length-framed message; None at the end of the stream."""
-    head = _read_exactly(handle, wire.LENGTH.size)
-    return _read_exactly(handle, wire.LENGTH.unpack(head)[0]) if head else None
+def _instance(value: dict[str, Any], namespace: dict[str, Any]) -> object:
+    """An instance of the program's class of that name, or of an empty one, with the given fields."""
+    name = value[INSTANCE_OF]
+    known = namespace.get(name)
+    kind = known if isinstance(known, type) else type(name, (), {})
+    instance = kind.__new__(kind)
+    instance.__dict__.update(value[INSTANCE_FIELDS])
+    return instance
+
+
+def read_frame(handle: int) -> tuple[int, bytes] | None:
+    """Read a frame: its kind and payload; None at the end of the stream."""
+    head = _read_exactly(handle, wire.HEADER.size)
+    if head is None:
+        return None
+    length, kind = wire.HEADER.unpack(head)
+    payload = _read_exactly(handle, length)
+    return None if payload is None else (kind, payload)
 
 
 def _read_exactly(handle: int, size: int) -> bytes | None:
     data = bytearray()
     while len(data) < size:
-        piece = os.read(handle, size - len(data))
+        piece = os.read(handle, min(size - len(data), 1 << 20))
         if not piece:
             return None
         data += piece

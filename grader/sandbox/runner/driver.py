@@ -1,8 +1,161 @@
-"""placeholder"""
+"""The driver of assertion tests: runs the test source where the candidate cannot reach it.
 
-from typing import Any
+The reference program provides every name that the tests use, but for the entry point, and the classes that the
+candidate defines too: stand-ins for those call the candidate's process. What comes back is decoded to plain data, so
+that no code of the candidate takes part in a comparison.
+"""
+
+from __future__ import annotations
+
+import builtins
+import types
+from typing import Any, NoReturn
+
+from . import wire
+from .candidate import BUILTIN_TYPE, GET_ATTRIBUTE, INSTANCE_FIELDS, INSTANCE_OF, OBJECT_NUMBER, SET_ATTRIBUTE, read_frame
+from .decoding import DecodeError, decode
+from .encoding import encode
+from .program import send
+from .revive import revive
+
+_MAX_ANSWER = 64 << 20
+_DATA = (bool, int, float, complex, str, bytes, type(None))
+
+
+class _Gone(BaseException):
+    """The candidate's process has ended or broken the protocol; the supervisor knows why."""
+
+
+class RemoteObject:
+    """Stands for an object in the candidate's process; equal to nothing but itself."""
+
+    def __init__(self, target: str | int) -> None:
+        object.__setattr__(self, "_target", target)
+
+    def __call__(self, *arguments: object, **keywords: object) -> object:
+        """Call it there."""
+        return _call(self._target, arguments, keywords)
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _call(GET_ATTRIBUTE, (self, name), {})
+
+    def __setattr__(self, name: str, value: object) -> None:
+        _call(SET_ATTRIBUTE, (self, name, value), {})
 
 
 def run(payload: dict[str, Any]) -> int:
-    """Placeholder until the decoder is here."""
-    return 1
+    """Run the tests; each is answered True, False, or with what the candidate raised."""
+    try:
+        candidate_classes = _wait_until_loaded()
+        namespace = _namespace(payload, candidate_classes)
+        send(wire.ANSWER_FD, wire.LOADED, b"")
+        _run_tests(payload, namespace)
+    except _Gone:
+        return 3
+    send(wire.ANSWER_FD, wire.FINISHED, b"")
+    return 0
+
+
+def _wait_until_loaded() -> set[str]:
+    frame = read_frame(wire.FROM_PEER_FD)
+    if frame is None:
+        raise _Gone
+    kind, payload = frame
+    if kind != wire.LOADED:
+        send(wire.ANSWER_FD, kind, payload[:4096])
+        raise _Gone
+    try:
+        names = decode(payload, max_values=100_000)
+    except DecodeError:
+        names = []
+    return {name for name in names if type(name) is str} if type(names) is list else set()
+
+
+def _namespace(payload: dict[str, Any], candidate_classes: set[str]) -> dict[str, Any]:
+    module = types.ModuleType("tests")
+    namespace = module.__dict__
+    exec(compile(payload["reference"], "<reference>", "exec", dont_inherit=True), namespace)  # noqa: S102
+    for name, value in list(namespace.items()):
+        if isinstance(value, type) and value.__module__ == "tests" and name in candidate_classes:
+            namespace[name] = RemoteObject(name)
+    namespace[payload["entry_point"]] = RemoteObject(payload["entry_point"])
+    exec(compile(payload["setup"], "<setup>", "exec", dont_inherit=True), namespace)  # noqa: S102
+    namespace[payload["entry_point"]] = RemoteObject(payload["entry_point"])
+    return namespace
+
+
+def _run_tests(payload: dict[str, Any], namespace: dict[str, Any]) -> None:
+    for source in payload["tests"]:
+        passed = True
+        try:
+            exec(compile(source, "<test>", "exec", dont_inherit=True), namespace)  # noqa: S102
+        except _Gone:
+            raise
+        except BaseException as error:
+            passed = False
+            raised = getattr(error, "_from_candidate", None)
+            if raised is not None:
+                send(wire.ANSWER_FD, wire.RAISED, raised)
+            else:
+                send(wire.ANSWER_FD, wire.VALUE, encode(False))
+        else:
+            send(wire.ANSWER_FD, wire.VALUE, encode(True))
+        if not passed and payload["stop_at_error"]:
+            return
+
+
+def _call(target: str | int, arguments: tuple[object, ...], keywords: dict[str, object]) -> object:
+    request = encode((target, _as_data(arguments), _as_data(keywords)))
+    try:
+        send(wire.TO_PEER_FD, wire.VALUE, request)
+    except BrokenPipeError:
+        raise _Gone from None
+    frame = read_frame(wire.FROM_PEER_FD)
+    if frame is None or len(frame[1]) > _MAX_ANSWER:
+        raise _Gone
+    kind, payload = frame
+    if kind == wire.RAISED:
+        _raise_as_candidate_did(payload)
+    if kind != wire.VALUE:
+        raise _Gone
+    try:
+        value = revive(decode(payload))
+    except DecodeError:
+        return object()  # equal to nothing
+    if type(value) is dict and type(value.get(OBJECT_NUMBER)) is int:
+        return RemoteObject(value[OBJECT_NUMBER])
+    return value
+
+
+def _raise_as_candidate_did(payload: bytes) -> NoReturn:
+    """Raise the built-in exception of the same name, so that tests may expect one; RuntimeError for others."""
+    try:
+        value = decode(payload, max_values=16)
+    except DecodeError:
+        value = None
+    name, message = (value[0], value[1]) if type(value) is tuple and len(value) == 3 else ("", "")
+    kind = getattr(builtins, name, None) if type(name) is str else None
+    usable = isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, UnicodeError)
+    error = (kind if usable and kind is not None else RuntimeError)(message)
+    error._from_candidate = payload[:4096]
+    raise error
+
+
+def _as_data(value: Any) -> Any:
+    """Turn stand-ins and instances of the tests' classes into what ``candidate`` turns back."""
+    kind = type(value)
+    if kind in _DATA:
+        return value
+    if kind in (list, tuple):
+        return kind(map(_as_data, value))
+    if kind is dict:
+        return {key: _as_data(item) for key, item in value.items()}
+    if kind is RemoteObject:
+        return {OBJECT_NUMBER: object.__getattribute__(value, "_target")}
+    if kind is type and getattr(builtins, value.__name__, None) is value:
+        return {BUILTIN_TYPE: value.__name__}
+    if kind.__module__ == "tests" and hasattr(value, "__dict__"):
+        return {INSTANCE_OF: kind.__name__, INSTANCE_FIELDS: _as_data(dict(value.__dict__))}
+    return value

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grader.judge.codec import DecodeError, Foreign, decode
+from grader.sandbox.runner.decoding import DecodeError, Foreign, decode
 from grader.sandbox.runner.encoding import encode
 
 SEEDS = [

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grader.judge.codec import Foreign, decode
+from grader.sandbox.runner.decoding import Foreign, decode
 from grader.judge.compare import is_floats, matches, tolerances
 from grader.sandbox.runner.encoding import encode
 from grader.suites.task import Comparison

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grader.judge.codec import Foreign, decode
-from grader.judge.revive import revive
+from grader.sandbox.runner.decoding import Foreign, decode
+from grader.sandbox.runner.revive import revive
 from grader.sandbox.runner import encoding
 from grader.sandbox.runner.encoding import digest, encode, encode_chunks
 

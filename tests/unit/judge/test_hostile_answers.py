@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from grader.judge.codec import DecodeError, Foreign, decode
+from grader.sandbox.runner.decoding import DecodeError, Foreign, decode
 from grader.judge.compare import matches
 from grader.sandbox.runner.encoding import encode
 from grader.suites.task import Comparison

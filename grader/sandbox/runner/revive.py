@@ -13,8 +13,8 @@ from fractions import Fraction
 from itertools import chain
 from typing import Any, Final
 
-from grader.judge.codec import CollisionBudget, DecodeError, Foreign
-from grader.sandbox.runner.encoding import MAX_NUMBER_SIZE
+from .decoding import CollisionBudget, DecodeError, Foreign
+from .encoding import MAX_NUMBER_SIZE
 
 _CONTAINERS: Final = frozenset((list, tuple, dict, set, frozenset))
 _MAX_RANGE: Final = 2_000_000
