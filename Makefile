@@ -19,23 +19,25 @@ help:
 	@echo "make clean       remove $(VENV) and the tools' caches"
 
 $(VENV)/.made: scripts/make-venv.sh
-	sh scripts/make-venv.sh '$(PYTHON)' '$(VENV)'
+	@sh scripts/make-venv.sh '$(PYTHON)' '$(VENV)'
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml $(VENV)/.made
-	$(PIP_INSTALL) --editable .
+	@echo 'Installing the grader into $(VENV).'
+	@$(PIP_INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.made
-	$(PIP_INSTALL) --editable '.[dev]'
+	@echo 'Installing the grader and its development tools into $(VENV).'
+	@$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.test-setup: scripts/test-setup.sh $(VENV)/.made
-	sh scripts/test-setup.sh
+	@sh scripts/test-setup.sh
 	@touch $@
 
 quickstart: $(VENV)/.installed
-	$(BIN)/grader score "$$($(BIN)/python -c '$(PRINT_STARTER_SAMPLES)')" --suite starter
+	@$(BIN)/grader score "$$($(BIN)/python -c '$(PRINT_STARTER_SAMPLES)')" --suite starter --k 1
 	@echo "make quickstart took $$(( $$(date +%s) - $(BEGAN) )) s."
 
 test: $(VENV)/.installed-dev $(VENV)/.test-setup
