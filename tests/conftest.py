@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +18,46 @@ settings.register_profile(
 )
 settings.load_profile("grader")
 
+_SESSION_FOLDER = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the whole session, all of its xdist workers included, one cache folder of its own."""
+    if hasattr(config, "workerinput"):
+        return  # the environment is inherited from the process that started this worker
+    from grader import settings as grader_settings
+
+    developers = grader_settings.cache_dir()
+    folder = Path(tempfile.mkdtemp(prefix="grader-tests-"))
+    folder.chmod(0o755)  # some tests run as another user
+    config.stash[_SESSION_FOLDER] = folder
+    _borrow_root(developers, folder / "cache")
+    os.environ["GRADER_CACHE_DIR"] = str(folder / "cache")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the session's folder."""
+    folder = config.stash.get(_SESSION_FOLDER, None)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _borrow_root(lender: Path, cache: Path) -> None:
+    """Use the sandbox's root from the user's own cache where there is one: making it costs a download."""
+    from grader.sandbox import rootfs
+
+    (cache / "roots").mkdir(parents=True)
+    found = lender / "roots" / rootfs.root_key()
+    if found.is_dir():
+        (cache / "roots" / found.name).symlink_to(found)
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test, but in CI fail it: there, everything that a test needs is meant to be there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
@@ -22,7 +66,26 @@ def data_dir() -> Path:
     folder = Path(named)
     if named and folder.is_dir():
         return folder
-    reason = "needs the third-party data sets: set GRADER_DATA_DIR to their folder"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    unavailable("needs the third-party data sets: set GRADER_DATA_DIR to their folder")
+
+
+@pytest.fixture(scope="session")
+def sandbox_root() -> Path:
+    """The root folder of embedded cells; where the kernel cannot make them, skipped, but in CI failed."""
+    from grader import settings as grader_settings
+    from grader.sandbox import preflight, rootfs
+
+    missing = [mechanism for mechanism in preflight.report() if mechanism.required and not mechanism.ok]
+    if missing:
+        unavailable("; ".join(f"{mechanism.name}: {mechanism.detail}" for mechanism in missing))
+    return rootfs.prepare_root(grader_settings.cache_dir())
+
+
+@pytest.fixture
+def own_cache(sandbox_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A cache folder that no other test uses; it shares the sandbox's root alone."""
+    cache = tmp_path / "cache"
+    (cache / "roots").mkdir(parents=True)
+    (cache / "roots" / sandbox_root.name).symlink_to(sandbox_root.resolve())
+    monkeypatch.setenv("GRADER_CACHE_DIR", str(cache))
+    yield cache

@@ -1,0 +1,1 @@
+"""What owns workers: ``local`` (processes on this machine)."""

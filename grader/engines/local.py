@@ -170,7 +170,9 @@ class LocalEngine:
 
     def _cost(self, task: Task) -> float:
         """CPU seconds that the reference needs, for the order of work."""
-        if not self._store.has(task) or not any(isinstance(group.tests, FunctionTests) for group in task.groups):
+        if not self._store.has(task) or not any(
+            isinstance(group.tests, FunctionTests) for group in task.groups
+        ):
             return 0.0
         bundle = self._store.open(task)
         try:
@@ -231,7 +233,9 @@ class LocalEngine:
     def _start_worker(self) -> _WorkerProcess:
         environment = dict(os.environ)
         package = str(Path(grader.__file__).parent.parent)
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, environment.get("PYTHONPATH", "")]))
+        environment["PYTHONPATH"] = os.pathsep.join(
+            filter(None, [package, environment.get("PYTHONPATH", "")])
+        )
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", _START_WORKER],
             stdin=subprocess.PIPE,

@@ -1,0 +1,1 @@
+"""The trusted code that decodes and compares answers; no untrusted code runs here."""

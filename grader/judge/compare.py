@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any, Final
 
-from grader.sandbox.runner.decoding import DecodeError, Foreign
 from grader.judge.oracles import ORACLES
+from grader.sandbox.runner.decoding import DecodeError, Foreign
 from grader.sandbox.runner.revive import Array, distinct, revive
 from grader.suites.task import Comparison
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from grader.sandbox.runner.decoding import DecodeError, decode
 from grader.sandbox.runner import wire
+from grader.sandbox.runner.decoding import DecodeError, decode
 
 _MAX_ERROR_FRAME = 64 * 1024
 

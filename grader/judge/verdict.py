@@ -17,7 +17,15 @@ _BY_ENDING = {
     "output_limit": Status.OUTPUT_LIMIT,
 }
 _SIGSYS = 31
-_SIGNAL_NAMES = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 31: "SIGSYS"}
+_SIGNAL_NAMES = {
+    4: "SIGILL",
+    6: "SIGABRT",
+    7: "SIGBUS",
+    8: "SIGFPE",
+    9: "SIGKILL",
+    11: "SIGSEGV",
+    31: "SIGSYS",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,9 @@ def error_of_ending(ending: Ending) -> Raised | None:
         return None
     if ending.ended == "signalled":
         if ending.signal == _SIGSYS:
-            return Raised("ForbiddenSystemCall", "the program made a system call that only an attack makes", 0)
+            return Raised(
+                "ForbiddenSystemCall", "the program made a system call that only an attack makes", 0
+            )
         name = _SIGNAL_NAMES.get(ending.signal, f"signal {ending.signal}")
         return Raised("Crashed", f"the process was ended by {name}", 0)
     return Raised("Exited", f"the process exited with status {ending.code} before it had answered", 0)

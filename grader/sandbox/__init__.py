@@ -1,0 +1,1 @@
+"""Cells: where untrusted programs run. Each kernel mechanism has one module."""

@@ -71,6 +71,7 @@ class Cell(ABC):
 
     backend: str
     layers: tuple[str, ...]
+    address_space: int = 0  # bytes a sample may map; 0 where a control group limits its memory
 
     def __init__(self, reader: int, writer: int) -> None:
         self._reader, self._writer = reader, writer

@@ -32,11 +32,13 @@ class NamespaceCell(Cell):
     backend = "namespaces"
 
     def __init__(self, root: Path, limits: Limits) -> None:
-        self._group = cgroup.make_group(limits.memory_bytes + _RUNNER_MEMORY, limits.threads + _RUNNER_PROCESSES)
+        self._group = cgroup.make_group(
+            limits.memory_bytes + _RUNNER_MEMORY, limits.threads + _RUNNER_PROCESSES
+        )
         self._landlock = landlock.abi_version()
         self.address_space = 0 if self._group else limits.memory_bytes + _ADDRESS_SPACE_EXTRA
         self.layers = self._describe_layers()
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the cell
         try:
             self._process = self._launch(root, limits)
         except BaseException:
@@ -81,7 +83,11 @@ class NamespaceCell(Cell):
 
     def _describe_layers(self) -> tuple[str, ...]:
         group = self._group
-        memory = (f"memory_cgroup_v{group.version}", f"pids_cgroup_v{group.version}") if group else ("memory_rlimit",)
+        memory = (
+            (f"memory_cgroup_v{group.version}", f"pids_cgroup_v{group.version}")
+            if group
+            else ("memory_rlimit",)
+        )
         lock = (f"landlock_abi{self._landlock}",) if self._landlock else ()
         return (*_LAYERS, *lock, *memory)
 

@@ -106,7 +106,9 @@ def _namespaces() -> list[Mechanism]:
         error = _try(flag)
         kind = {"mountns": "mnt"}.get(name, name.removesuffix("ns"))
         detail = _setting(f"/proc/sys/user/max_{kind}_namespaces") + (f"; {error}" if error else "")
-        remedy = f"As root: sysctl -w user.max_{kind}_namespaces=15000; the kernel needs CONFIG_{kind.upper()}_NS."
+        remedy = (
+            f"As root: sysctl -w user.max_{kind}_namespaces=15000; the kernel needs CONFIG_{kind.upper()}_NS."
+        )
         mechanisms.append(Mechanism(name, not error, True, detail, remedy))
     return mechanisms
 
@@ -138,7 +140,9 @@ def _landlock() -> Mechanism:
 def _control_groups() -> list[Mechanism]:
     reason = cgroup.unavailable_reason()
     found = cgroup.find_hierarchies()
-    detail = reason or ", ".join(f"{name}: version {at.version}, {at.parent}" for name, at in sorted(found.items()))
+    detail = reason or ", ".join(
+        f"{name}: version {at.version}, {at.parent}" for name, at in sorted(found.items())
+    )
     remedy = (
         "Run as root, or in a cgroup delegated to you: systemd-run --user --scope -p Delegate=yes grader ...; "
         "without it memory is limited by RLIMIT_AS."

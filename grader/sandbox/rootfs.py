@@ -114,7 +114,7 @@ def _interpreter() -> Path:
 
 def _shared_libraries(binary: Path, site_packages: Path) -> Iterator[Path]:
     """The host's shared objects that the interpreter and all extension modules load, and the loader itself."""
-    command = [binary, "-I", "-S", "-c", _LIST_LIBRARIES, str(site_packages)]
+    command = [str(binary), "-I", "-S", "-c", _LIST_LIBRARIES, str(site_packages)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode != 0:
         raise SandboxError(f"{binary} cannot list its shared libraries: {run.stderr[-300:]}")

@@ -1,0 +1,1 @@
+"""Grades one sample: program, cell, answers, judge, verdict."""

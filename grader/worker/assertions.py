@@ -67,4 +67,3 @@ class AssertionGrading:
         outcome = group_outcomes(stream, [len(tests)], ending_of(done), fail_fast=self.fail_fast)[0]
         assert outcome is not None
         return outcome
-

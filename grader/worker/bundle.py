@@ -97,8 +97,12 @@ class Bundle:
     def expected(self, tests: Sequence[int]) -> Expected:
         """Return the expected stream of some tests."""
         if len(tests) == len(self.times):
-            return Expected(_Window(self._map, self._stream, self._offsets[-1] + wire.HEADER.size), self._offsets)
-        whole = Expected(_Window(self._map, self._stream, self._offsets[-1] + wire.HEADER.size), self._offsets)
+            return Expected(
+                _Window(self._map, self._stream, self._offsets[-1] + wire.HEADER.size), self._offsets
+            )
+        whole = Expected(
+            _Window(self._map, self._stream, self._offsets[-1] + wire.HEADER.size), self._offsets
+        )
         return expected_stream([whole.frame(test) for test in tests])
 
     def has_tolerance_switch(self, test: int) -> bool:
@@ -164,7 +168,9 @@ class BundleStore:
         """Where the task's bundle is or will be."""
         # The reference and the comparison are part of the name: two loaders may read one file differently.
         rest = repr((task.task_id, task.entry_point, task.reference, asdict(task.comparison)))
-        return self._folder / f"{hashlib.sha256(rest.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}.bundle"
+        return (
+            self._folder / f"{hashlib.sha256(rest.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}.bundle"
+        )
 
     def has(self, task: Task) -> bool:
         """Whether everything that the task's tests need has been made."""
@@ -207,7 +213,12 @@ class BundleStore:
         """Write a bundle; it appears whole or not at all."""
         offsets, seconds = array("Q", expected.offsets), array("d", times)
         stream = expected.data[0 : len(expected.data)]
-        sections = {"inputs": inputs, "stream": stream, "offsets": offsets.tobytes(), "times": seconds.tobytes()}
+        sections = {
+            "inputs": inputs,
+            "stream": stream,
+            "offsets": offsets.tobytes(),
+            "times": seconds.tobytes(),
+        }
         header.sizes.update({name: len(data) for name, data in sections.items()})
         self._write(self.path(task), [json.dumps(asdict(header)).encode() + b"\n", *sections.values()])
 

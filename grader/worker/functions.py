@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from grader.sandbox.runner.decoding import DecodeError, decode
 from grader.judge.compare import FLOAT_ATOL, is_floats, matches
 from grader.judge.stream import AnswerStream, Finding
 from grader.judge.verdict import GroupOutcome, group_outcomes
 from grader.limits import Limits
 from grader.sandbox.runner import wire
+from grader.sandbox.runner.decoding import DecodeError, decode
 from grader.suites.task import Comparison, Task
 from grader.worker.bundle import Bundle
 from grader.worker.requests import (
     Conversation,
     RunRequest,
     Usage,
+    collect_into,
     ending_of,
     function_payload,
     run_limits,
@@ -142,7 +143,7 @@ class FunctionGrading:
             payloads=(payload,),
             limits=run_limits(limits, {0: limits.test_time_s(self.bundle.times[test])}),
             group_sizes=(1,),
-            on_data=lambda data: received.extend(data) or False,
+            on_data=collect_into(received),
             memory_bytes=limits.memory_bytes,
         )
         self.usage.add(done)

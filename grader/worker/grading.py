@@ -48,7 +48,9 @@ def grade(
         groups = list(segment)
         judged = yield from _grade_segment(kind, program, task, groups, store, policy, usage)
         outcomes.update(zip((group.name for group in groups), judged, strict=True))
-        if policy.fail_fast and any(outcome is None or outcome.first_failed is not None for outcome in judged):
+        if policy.fail_fast and any(
+            outcome is None or outcome.first_failed is not None for outcome in judged
+        ):
             break
     failed = [outcome for outcome in outcomes.values() if outcome and outcome.status is not Status.PASSED]
     complete = all(outcome is not None for outcome in outcomes.values())
@@ -86,7 +88,9 @@ def _grade_segment(
         )
     assert kind is AssertionTests
     return (
-        yield from AssertionGrading(task, groups, program.source, policy.limits, policy.fail_fast, usage).run()
+        yield from AssertionGrading(
+            task, groups, program.source, policy.limits, policy.fail_fast, usage
+        ).run()
     )
 
 

@@ -6,18 +6,18 @@ from array import array
 from collections.abc import Sequence
 
 from grader.errors import SuiteError
-from grader.sandbox.runner.decoding import DecodeError, Foreign, decode
 from grader.judge.compare import tolerances
 from grader.judge.stream import read_raised
 from grader.sandbox.runner import wire
+from grader.sandbox.runner.decoding import DecodeError, Foreign, decode
 from grader.sandbox.runner.encoding import encode
 from grader.sandbox.runner.function import encode_bounded
 from grader.status import Status
 from grader.suites.task import FunctionTests, StdioTests, Task
 from grader.worker.bundle import BundleStore, Header, StdioAnswers, encode_inputs, expected_stream
 from grader.worker.functions import comparison_needs_value, reference_limits, split_frames
+from grader.worker.requests import Conversation, RunRequest, collect_into, function_payload, run_limits
 from grader.worker.stdio import judge_run, run_program
-from grader.worker.requests import Conversation, RunRequest, function_payload, run_limits
 
 
 def prepare(task: Task, store: BundleStore) -> Conversation[None]:
@@ -39,7 +39,9 @@ def _prepare_stdio(task: Task, store: BundleStore) -> Conversation[None]:
         for index, test in enumerate(group.tests.tests):
             printed, seconds = test.stdout, 0.0
             if task.reference:
-                output, frames, done = yield from run_program(task.reference, test, limits, limits.time_floor_s)
+                output, frames, done = yield from run_program(
+                    task.reference, test, limits, limits.time_floor_s
+                )
                 status, error = judge_run(frames, done)
                 if status is not Status.PASSED:
                     place = f"task {task.task_id}, group {group.name}, test {index}"
@@ -72,21 +74,27 @@ def _prepare_functions(task: Task, store: BundleStore) -> Conversation[None]:
         _check(task, group.name, part)
         switches.append(_first_tolerance(task, part))
         begin += len(tests)
-    header = Header(task.task_id, [group.name for group in groups], [len(tests) for tests in inputs], switches)
+    header = Header(
+        task.task_id, [group.name for group in groups], [len(tests) for tests in inputs], switches
+    )
     store.write(task, header, encoded, expected_stream(frames), times)
 
 
-def _reference_answers(task: Task, inputs: bytes, tests: int) -> Conversation[tuple[list[bytes], Sequence[float]]]:
+def _reference_answers(
+    task: Task, inputs: bytes, tests: int
+) -> Conversation[tuple[list[bytes], Sequence[float]]]:
     given = all(isinstance(group.tests, FunctionTests) and group.tests.expected for group in task.groups)
     if given or not task.reference:
         return [b""] * tests, array("d", bytes(8 * tests))
     received = bytearray()
     limits = reference_limits()
     done = yield RunRequest(
-        payloads=(function_payload(task.reference, task.entry_point, inputs, stop_at_error=True, timing=True),),
+        payloads=(
+            function_payload(task.reference, task.entry_point, inputs, stop_at_error=True, timing=True),
+        ),
         limits=run_limits(limits, {}),
         group_sizes=(tests,),
-        on_data=lambda data: received.extend(data) or False,
+        on_data=collect_into(received),
         memory_bytes=limits.memory_bytes,
     )
     answers = split_frames(bytes(received))
@@ -159,4 +167,3 @@ def _first_tolerance(task: Task, frames: Sequence[bytes]) -> int | None:
     """The first test of a group from which on a tolerance is in force (see ``tolerances``)."""
     values = map(_decoded, frames)
     return next((index for index, atol in enumerate(tolerances(task.comparison, values)) if atol), None)
-

@@ -162,7 +162,9 @@ class Worker:
             if active.attempts < _MAX_ATTEMPTS:
                 self._waiting.appendleft((active.job, active.attempts + 1))
             elif isinstance(active.job, Grade):
-                self._give_up(active.job, active.attempts, f"its cell was lost {active.attempts} times: {error}")
+                self._give_up(
+                    active.job, active.attempts, f"its cell was lost {active.attempts} times: {error}"
+                )
             else:
                 raise error
         self._start_waiting()

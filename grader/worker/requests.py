@@ -60,6 +60,16 @@ class Usage:
         self.stdout_tail = done.stdout_tail.decode("utf-8", "replace") or self.stdout_tail
 
 
+def collect_into(buffer: bytearray) -> Callable[[bytes], bool]:
+    """Return an ``on_data`` that keeps everything and never stops the run."""
+
+    def keep(data: bytes) -> bool:
+        buffer.extend(data)
+        return False
+
+    return keep
+
+
 def ending_of(done: Done) -> Ending:
     """The facts of a run's end that the judge needs."""
     return Ending(done.ended, done.code, done.signal, done.memory_kill)
@@ -79,7 +89,13 @@ def run_limits(limits: Limits, tests: dict[int, float], load_s: float | None = N
 
 
 def function_payload(
-    source: str, entry_point: str, inputs: bytes, *, stop_at_error: bool, full: bool = False, timing: bool = False
+    source: str,
+    entry_point: str,
+    inputs: bytes,
+    *,
+    stop_at_error: bool,
+    full: bool = False,
+    timing: bool = False,
 ) -> dict[str, Any]:
     """The payload of a function run; see ``grader.sandbox.runner.function``."""
     return {

@@ -15,7 +15,7 @@ from grader.status import Status
 from grader.suites.task import StdioTest, StdioTests, TestGroup
 from grader.worker.bundle import StdioAnswers
 from grader.worker.functions import split_frames
-from grader.worker.requests import Conversation, RunRequest, Usage, ending_of, run_limits
+from grader.worker.requests import Conversation, RunRequest, Usage, collect_into, ending_of, run_limits
 
 
 @dataclass(slots=True)
@@ -68,10 +68,12 @@ def run_program(
     """Run a whole program on one input; returns what it printed, its answer frames, and how it ended."""
     output, answers = bytearray(), bytearray()
     done = yield RunRequest(
-        payloads=({"mode": "program", "source": source, "stdin": test.stdin.encode("utf-8", "surrogateescape")},),
+        payloads=(
+            {"mode": "program", "source": source, "stdin": test.stdin.encode("utf-8", "surrogateescape")},
+        ),
         limits=run_limits(limits, {}, load_s=limit_s),
         group_sizes=(),
-        on_data=lambda data: answers.extend(data) or False,
+        on_data=collect_into(answers),
         on_output=output.extend,
         memory_bytes=limits.memory_bytes,
         whole_program=True,

@@ -7,6 +7,6 @@ if __package__ == "":  # started as a folder: make it the package that its modul
     sys.path[0] = "/"
     __package__ = "runner"
 
-from runner.supervisor import main  # noqa: E402
+from runner.supervisor import main  # type: ignore[import-not-found]  # as the cell has it
 
 main(int(sys.argv[1]) if len(sys.argv) > 1 else os.open("/proc", os.O_PATH))

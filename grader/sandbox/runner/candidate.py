@@ -1,8 +1,8 @@
 """The candidate's side of assertion tests: answers the driver's calls, with data only.
 
 A call is an encoded tuple: (what to call, arguments, keyword arguments). What to call is a name of the program, the
-number of an object that an earlier call returned, or GET_ATTRIBUTE or SET_ATTRIBUTE. Objects of the program's own classes do not
-travel: the driver gets their number, and may call them, read attributes, and pass them on.
+number of an object that an earlier call returned, or GET_ATTRIBUTE or SET_ATTRIBUTE. Objects of the program's own
+classes do not travel: the driver gets their number, and may call them, read attributes, and pass them on.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def run(payload: dict[str, Any]) -> int:
     except Unusable:
         flush_output()
         return 1
-    classes = [name for name, value in list(namespace.items()) if isinstance(value, type) and type(name) is str]
+    classes = [
+        name for name, value in list(namespace.items()) if isinstance(value, type) and type(name) is str
+    ]
     send(wire.ANSWER_FD, wire.LOADED, encode(classes))
     serve(namespace)
     flush_output()
@@ -50,9 +52,10 @@ def serve(namespace: dict[str, Any]) -> None:
             if target == GET_ATTRIBUTE:
                 result = getattr(*arguments)
             elif target == SET_ATTRIBUTE:
-                result = setattr(*arguments)
+                result = None
+                setattr(*arguments)
             else:
-                function = objects[target] if isinstance(target, int) else namespace[target]
+                function: Any = objects[target] if isinstance(target, int) else namespace[target]
                 result = function(*arguments, **keywords)
             answer = encode(result)
             if answer.startswith(_OPAQUE):
@@ -82,7 +85,7 @@ def _instance(value: dict[str, Any], namespace: dict[str, Any]) -> object:
     """An instance of the program's class of that name, or of an empty one, with the given fields."""
     name = value[INSTANCE_OF]
     known = namespace.get(name)
-    kind = known if isinstance(known, type) else type(name, (), {})
+    kind: Any = known if isinstance(known, type) else type(name, (), {})
     instance = kind.__new__(kind)
     instance.__dict__.update(value[INSTANCE_FIELDS])
     return instance

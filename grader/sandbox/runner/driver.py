@@ -12,7 +12,15 @@ import types
 from typing import Any, NoReturn
 
 from . import wire
-from .candidate import BUILTIN_TYPE, GET_ATTRIBUTE, INSTANCE_FIELDS, INSTANCE_OF, OBJECT_NUMBER, SET_ATTRIBUTE, read_frame
+from .candidate import (
+    BUILTIN_TYPE,
+    GET_ATTRIBUTE,
+    INSTANCE_FIELDS,
+    INSTANCE_OF,
+    OBJECT_NUMBER,
+    SET_ATTRIBUTE,
+    read_frame,
+)
 from .decoding import DecodeError, decode
 from .encoding import encode
 from .program import send
@@ -34,7 +42,7 @@ class RemoteObject:
 
     def __call__(self, *arguments: object, **keywords: object) -> object:
         """Call it there."""
-        return _call(self._target, arguments, keywords)
+        return _call(_target_of(self), arguments, keywords)
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("__"):
@@ -43,6 +51,11 @@ class RemoteObject:
 
     def __setattr__(self, name: str, value: object) -> None:
         _call(SET_ATTRIBUTE, (self, name, value), {})
+
+
+def _target_of(remote: RemoteObject) -> str | int:
+    target: str | int = object.__getattribute__(remote, "_target")
+    return target
 
 
 def run(payload: dict[str, Any]) -> int:
@@ -138,14 +151,14 @@ def _raise_as_candidate_did(payload: bytes) -> NoReturn:
     name, message = (value[0], value[1]) if type(value) is tuple and len(value) == 3 else ("", "")
     kind = getattr(builtins, name, None) if type(name) is str else None
     usable = isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, UnicodeError)
-    error = (kind if usable and kind is not None else RuntimeError)(message)
+    error: Any = (kind if usable and kind is not None else RuntimeError)(message)
     error._from_candidate = payload[:4096]
     raise error
 
 
 def _as_data(value: Any) -> Any:
     """Turn stand-ins and instances of the tests' classes into what ``candidate`` turns back."""
-    kind = type(value)
+    kind: Any = type(value)
     if kind in _DATA:
         return value
     if kind in (list, tuple):
@@ -153,8 +166,8 @@ def _as_data(value: Any) -> Any:
     if kind is dict:
         return {key: _as_data(item) for key, item in value.items()}
     if kind is RemoteObject:
-        return {OBJECT_NUMBER: object.__getattribute__(value, "_target")}
-    if kind is type and getattr(builtins, value.__name__, None) is value:
+        return {OBJECT_NUMBER: _target_of(value)}
+    if isinstance(value, type) and getattr(builtins, value.__name__, None) is value:
         return {BUILTIN_TYPE: value.__name__}
     if kind.__module__ == "tests" and hasattr(value, "__dict__"):
         return {INSTANCE_OF: kind.__name__, INSTANCE_FIELDS: _as_data(dict(value.__dict__))}

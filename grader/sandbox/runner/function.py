@@ -31,7 +31,9 @@ def run(payload: dict[str, Any]) -> int:
         return 1
     send(wire.ANSWER_FD, wire.LOADED, b"")
     times = array("d") if payload["timing"] else None
-    answer_all(entry_point, payload["inputs"], payload["tests"], payload["stop_at_error"], payload["full"], times)
+    answer_all(
+        entry_point, payload["inputs"], payload["tests"], payload["stop_at_error"], payload["full"], times
+    )
     flush_output()
     return 0
 

@@ -11,10 +11,24 @@ import socket
 import sys
 
 from . import kernel
-from .wire import CELL_USER
+from .wire import CELL_USER, SCRATCH
 
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _PYTHON = "/python/bin/python3"
+
+# All that a program finds in os.environ.
+ENVIRONMENT = {
+    "PATH": "",
+    "LD_LIBRARY_PATH": "/python/lib",
+    "LANG": "C.UTF-8",
+    "PYTHONHASHSEED": "0",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "HOME": SCRATCH,
+    "TMPDIR": SCRATCH,
+    "TZ": "UTC",
+}
 
 
 def main() -> None:
@@ -73,11 +87,9 @@ def _become_supervisor(root: str, tmp_bytes: int) -> None:
     kernel.drop_capabilities()
     kernel.die_with_parent()  # a change of credentials clears it
     os.set_inheritable(proc, True)
-    environment = {"PATH": "", "LD_LIBRARY_PATH": "/python/lib", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1",
-                   "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HOME": "/tmp", "TMPDIR": "/tmp", "TZ": "UTC"}  # fmt: skip
     # -I would ignore PYTHONHASHSEED; -P -s -S leave out what matters of it, and the environment is ours.
     command = [_PYTHON, "-P", "-s", "-S", "-B", "-X", "utf8", "/runner", str(proc)]
-    os.execve(_PYTHON, command, environment)  # noqa: S606
+    os.execve(_PYTHON, command, ENVIRONMENT)  # noqa: S606
 
 
 def _is_initial_user_namespace(proc: int) -> bool:
@@ -107,7 +119,7 @@ def _build_root(tree: str, tmp_bytes: int) -> None:
         kernel.restrict_mount(f"{base}/dev/{name}", kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NOEXEC)
         os.close(handle)
     # Only the supervisor sees this one, read-only: every sample mounts its own over it.
-    kernel.mount("cell", f"{base}/tmp", "tmpfs", closed | kernel.MS_NODEV, f"size={tmp_bytes},mode=555")
+    kernel.mount("cell", base + SCRATCH, "tmpfs", closed | kernel.MS_NODEV, f"size={tmp_bytes},mode=555")
     os.chdir(base)
     kernel.pivot_root_here()
     os.close(root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import types
@@ -14,7 +15,7 @@ FILE_NAME = "<program>"
 _MESSAGE_CHARACTERS = 300
 
 
-class Unusable(Exception):  # noqa: N818 - not an error of ours
+class Unusable(Exception):
     """The program did not compile or load; what it raised has been reported."""
 
 
@@ -71,7 +72,5 @@ def send(handle: int, kind: int, payload: bytes, write: Any = os.write) -> None:
 def flush_output() -> None:
     """Push out what the program printed; it may have broken its own streams."""
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(BaseException):
             stream.flush()
-        except BaseException:  # noqa: S110, PERF203
-            pass

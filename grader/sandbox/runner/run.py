@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -67,7 +68,9 @@ class Clock:
 class Run:
     """The processes of one run: the sample, and for assertion tests the driver that reports for it."""
 
-    def __init__(self, number: int, limits: Limits, group_sizes: tuple[int, ...], whole_program: bool) -> None:
+    def __init__(
+        self, number: int, limits: Limits, group_sizes: tuple[int, ...], whole_program: bool
+    ) -> None:
         self.number = number
         self.over = False
         self._limits = limits
@@ -212,7 +215,7 @@ class Run:
             except OSError:
                 continue
             try:
-                for thread in os.listdir(folder):
+                for thread in os.listdir(folder):  # noqa: PTH208 - a descriptor
                     total += _schedstat_delay_ns(folder, thread)
             finally:
                 os.close(folder)
@@ -270,10 +273,10 @@ def _running_sums(sizes: tuple[int, ...]) -> list[int]:
 def _answer_pipe() -> tuple[int, int]:
     reader, writer = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reader, False)
-    try:
+    with contextlib.suppress(
+        PermissionError
+    ):  # over the user's soft limit: a small pipe is slower, not different
         fcntl.fcntl(writer, F_SETPIPE_SZ, _ANSWER_PIPE)
-    except PermissionError:
-        pass  # over the user's soft limit for pipes: a small pipe is slower, not different
     return reader, writer
 
 
@@ -294,4 +297,3 @@ def _report(facts: dict[str, object], stdout: bytes, stderr: bytes) -> bytes:
     facts["stdout"] = len(stdout)
     text = json.dumps(facts).encode()
     return wire.LENGTH.pack(len(text)) + text + stdout + stderr
-

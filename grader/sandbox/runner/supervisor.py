@@ -9,7 +9,7 @@ import marshal
 import os
 import select
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import wire, zygote
 from .run import Limits, Run
@@ -32,7 +32,7 @@ class Request(NamedTuple):
 
     run: int
     zygote: str
-    limits: tuple[object, ...]
+    limits: tuple[Any, ...]
     group_sizes: tuple[int, ...]
     whole_program: bool
     payloads: tuple[bytes, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import sys
 import threading
 import traceback
@@ -51,7 +52,5 @@ def _print_traceback(error: BaseException) -> None:
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename != FILE_NAME:
         trace = trace.tb_next
-    try:
+    with contextlib.suppress(BaseException):
         traceback.print_exception(type(error), error, trace, file=sys.stderr)
-    except BaseException:  # noqa: S110
-        pass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _socket
 import array
+import contextlib
 import gc
 import importlib
 import json
@@ -16,7 +17,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from . import kernel, wire
+from . import kernel
 
 if TYPE_CHECKING:
     from .supervisor import Config
@@ -29,9 +30,10 @@ _SCM_RIGHTS = _socket.SCM_RIGHTS
 
 # What programs import most, so that a sample pays for none of it.
 _COMMON = (
-    "abc bisect cmath collections collections.abc copy datetime decimal fractions functools hashlib heapq io itertools "
-    "json math operator random re statistics string struct time typing"
-).split()  # fmt: skip
+    "abc", "bisect", "cmath", "collections", "collections.abc", "copy", "datetime", "decimal", "fractions", "functools",
+    "hashlib", "heapq", "io", "itertools", "json", "math", "operator", "random", "re", "statistics", "string", "struct",
+    "time", "typing",
+)  # fmt: skip
 
 
 def start(proc: int, config: Config) -> Handle:
@@ -46,7 +48,11 @@ def start(proc: int, config: Config) -> Handle:
 
 def describe(config: Config) -> bytes:
     """Return what the cell says of itself when it is ready, as JSON."""
-    facts = {"python": sys.version.split()[0], "landlock": config.landlock, "seccomp": len(config.seccomp) // 8}
+    facts = {
+        "python": sys.version.split()[0],
+        "landlock": config.landlock,
+        "seccomp": len(config.seccomp) // 8,
+    }
     return json.dumps(facts).encode()
 
 
@@ -143,9 +149,7 @@ def _serve(socket: _socket.socket, proc: int, config: Config) -> NoReturn:
             socket = _specialise(socket, handles[0], message[1:].decode())
 
 
-def _fork(
-    socket: _socket.socket, proc: int, config: Config, handles: list[int], main: object
-) -> None:
+def _fork(socket: _socket.socket, proc: int, config: Config, handles: list[int], main: object) -> None:
     namespaces = kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC
     try:
         pid = kernel.clone(namespaces)
@@ -169,11 +173,8 @@ def _specialise(socket: _socket.socket, theirs: int, module: str) -> _socket.soc
     kernel.die_with_parent()
     socket.close()
     gc.unfreeze()
-    try:
+    with contextlib.suppress(ImportError):  # the program will meet the same error when it imports it
         importlib.import_module(module)
-    except ImportError:
-        pass  # the program will meet the same error when it imports it
     gc.collect()
     gc.freeze()
     return _socket.socket(fileno=theirs)
-
