@@ -69,8 +69,11 @@ class Tally:
             task.passed[group] += 1
 
     def counts(self, group: str) -> list[tuple[int, int]]:
-        """Return (n, c) for each task: samples that were judged, and how many passed up to ``group``."""
-        return [(task.judged, task.passed[group]) for task in self._tasks.values()]
+        """Return (n, c) for each task: samples that were judged, and how many passed up to ``group``.
+
+        In the order of the tasks' names: the bootstrap draws by place, and verdicts come in any order.
+        """
+        return [(task.judged, task.passed[group]) for _, task in sorted(self._tasks.items())]
 
     def smallest_n(self) -> int:
         """Return the smallest number of judged samples that any task has; 0 where nothing was judged."""
