@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -82,10 +81,10 @@ def sandbox_root() -> Path:
 
 
 @pytest.fixture
-def own_cache(sandbox_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own_cache(sandbox_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder that no other test uses; it shares the sandbox's root alone."""
     cache = tmp_path / "cache"
     (cache / "roots").mkdir(parents=True)
     (cache / "roots" / sandbox_root.name).symlink_to(sandbox_root.resolve())
     monkeypatch.setenv("GRADER_CACHE_DIR", str(cache))
-    yield cache
+    return cache

@@ -160,9 +160,9 @@ def remove_abandoned() -> int:
     removed = 0
     for hierarchy in set(find_hierarchies().values()):
         for folder in hierarchy.parent.glob(f"{_PREFIX}*-*-*"):
-            _, pid, started, _ = folder.name.split("-", 3)
-            if _start_time(int(pid)) == started:
-                continue
+            pid, started, *_ = folder.name.removeprefix(_PREFIX).split("-")
+            if not (pid.isdecimal() and started.isdecimal()) or _start_time(int(pid)) == started:
+                continue  # not one of ours, or in use
             with contextlib.suppress(OSError):
                 folder.rmdir()
                 removed += 1

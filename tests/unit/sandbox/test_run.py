@@ -1,0 +1,106 @@
+"""The supervisor's bookkeeping, without a process: frames, tails and sums."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grader.sandbox.runner import run, wire
+
+LIMITS = run.Limits(1.0, 1.0, {}, 10.0, None, 1 << 20, 1000)
+
+kinds = st.sampled_from([wire.LOADED, wire.VALUE, wire.DIGEST, wire.RAISED, wire.FINISHED, 0, 255])
+frames = st.lists(st.builds(wire.frame, kinds, st.binary(max_size=40)), max_size=12)
+
+
+def counter() -> run.Run:
+    return run.Run(1, LIMITS, (), whole_program=False)
+
+
+@st.composite
+def split_streams(draw):
+    """(number of frames begun, pieces of a stream), the last frame perhaps incomplete."""
+    whole = draw(frames)
+    stream = b"".join(whole)
+    stream = stream[: draw(st.integers(0, len(stream)))] if draw(st.booleans()) else stream
+    cuts = sorted(draw(st.lists(st.integers(0, len(stream)), max_size=20)))
+    pieces = [stream[low:high] for low, high in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    begun, at = 0, 0
+    for frame in whole:
+        begun += at + wire.HEADER.size <= len(stream)
+        at += len(frame)
+    return begun, pieces
+
+
+@given(split_streams())
+def test_frames_are_counted_however_the_stream_is_cut(stream):
+    begun, pieces = stream
+    counting = counter()
+    for piece in pieces:
+        counting._count_frames(piece)
+    assert counting._frames == begun
+
+
+@given(frames)
+def test_frames_are_counted_byte_by_byte(whole):
+    counting = counter()
+    for byte in b"".join(whole):
+        counting._count_frames(bytes([byte]))
+    assert counting._frames == len(whole)
+
+
+def test_a_frame_counts_when_its_header_is_there():
+    """The next test's clock begins when the answer before it is being written, however long that is."""
+    counting = counter()
+    head = wire.HEADER.pack(1 << 29, wire.VALUE)
+    counting._count_frames(head[:4])
+    assert counting._frames == 0
+    counting._count_frames(head[4:])
+    assert counting._frames == 1
+    counting._count_frames(b"x" * 1000)
+    assert counting._frames == 1
+
+
+@given(st.lists(st.binary(max_size=50)), st.integers(1, 60))
+def test_a_tail_is_the_end_of_what_was_added(pieces, size):
+    tail = run.Tail(size)
+    for piece in pieces:
+        tail.add(piece)
+    assert bytes(tail) == b"".join(pieces)[-size:]
+
+
+@given(st.lists(st.integers(0, 100)))
+def test_running_sums_are_where_each_group_ends(sizes):
+    sums = run._running_sums(tuple(sizes))
+    assert sums == [sum(sizes[: index + 1]) for index in range(len(sizes))]
+
+
+def test_a_run_that_was_cancelled_before_it_began_reports_no_use():
+    report = run.Run.never_started(7)
+    size = wire.LENGTH.unpack_from(report)[0]
+    facts = json.loads(report[wire.LENGTH.size : wire.LENGTH.size + size])
+    assert facts["run"] == 7
+    assert facts["ended"] == "cancelled"
+    assert facts["cpu_s"] == facts["wall_s"] == facts["rss"] == 0
+    assert len(report) == wire.LENGTH.size + size
+
+
+@given(st.binary(max_size=100), st.binary(max_size=100))
+def test_a_report_can_be_taken_apart(stdout, stderr):
+    report = run._report({"run": 1}, stdout, stderr)
+    size = wire.LENGTH.unpack_from(report)[0]
+    facts = json.loads(report[4 : 4 + size])
+    assert report[4 + size :][: facts["stdout"]] == stdout
+    assert report[4 + size :][facts["stdout"] :] == stderr
+
+
+def test_the_supervisor_looks_often_at_first_and_then_seldom():
+    import time
+
+    watched = counter()
+    watched._began = time.monotonic()
+    early = watched.next_wake_ms()
+    watched._began -= 100
+    assert 1 <= early < watched.next_wake_ms() == 25
