@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from grader import settings
 from grader.errors import SuiteError
 from grader.suites import custom, evalplus, humaneval, mbpp
 from grader.suites.catalogue import PIN_OF_NAME, PINS, Pin
@@ -106,13 +107,8 @@ def pull(name: str) -> Path:
 
 
 def cache_dir() -> Path:
-    """Return the user's folder for suites: ``$XDG_CACHE_HOME`` or ``~/.cache``, then ``grader/datasets``.
-
-    By the XDG base directory specification a relative ``XDG_CACHE_HOME`` counts as not set.
-    """
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(base) if Path(base).is_absolute() else Path("~/.cache").expanduser()
-    return root / "grader" / "datasets"
+    """Return the folder for suites' files below the grader's cache folder: see ``grader.settings.cache_dir``."""
+    return settings.cache_dir() / "datasets"
 
 
 def starter_samples_path() -> Path:

@@ -15,6 +15,7 @@ import pytest
 def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder of the user, no data folder, and a network that answers nothing."""
     monkeypatch.delenv("GRADER_DATA_DIR", raising=False)
+    monkeypatch.delenv("GRADER_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def refuse(url: str, timeout: float) -> Any:
