@@ -28,6 +28,7 @@ def run(payload: dict[str, Any]) -> int:
     if entry_point is None:
         error = NameError(f"name {payload['entry_point']!r} is not defined")
         send(wire.ANSWER_FD, wire.RAISED, describe(error))
+        flush_output()
         return 1
     send(wire.ANSWER_FD, wire.LOADED, b"")
     times = array("d") if payload["timing"] else None
