@@ -177,7 +177,11 @@ class Cell(ABC):
             raise self._lost() from error
         if not data:
             raise self._lost()
-        self._incoming += data
+        self._incoming += self._unwrap(data)
+
+    def _unwrap(self, data: bytes) -> bytes:
+        """Return what the supervisor wrote, where a cell's transport wraps it."""
+        return data
 
     def _lost(self) -> CellLostError:
         return CellLostError(f"the {self.backend} cell ended: {self.why_it_ended()}")

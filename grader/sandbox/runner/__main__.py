@@ -1,12 +1,16 @@
-"""``python /runner PROC``: the supervisor of a cell. PROC is an inherited descriptor of procfs, or absent."""
+"""``python /runner [PROC]``: the supervisor of a cell. PROC is an inherited descriptor of procfs.
 
-import os
+Without it, this is the first process of a container engine's container, which is then made fit for samples.
+"""
+
 import sys
 
 if __package__ == "":  # started as a folder: make it the package that its modules expect
     sys.path[0] = "/"
     __package__ = "runner"
 
-from runner.supervisor import main  # type: ignore[import-not-found]  # as the cell has it
+# As the cell has it.
+from runner import container  # type: ignore[import-not-found]
+from runner.supervisor import main  # type: ignore[import-not-found]
 
-main(int(sys.argv[1]) if len(sys.argv) > 1 else os.open("/proc", os.O_PATH))
+main(int(sys.argv[1]) if len(sys.argv) > 1 else container.enter())

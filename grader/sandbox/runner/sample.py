@@ -13,7 +13,7 @@ import resource
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import candidate, driver, function, kernel, landlock, whole_program, wire
+from . import candidate, container, driver, function, kernel, landlock, whole_program, wire
 
 if TYPE_CHECKING:
     from .supervisor import Config
@@ -45,6 +45,9 @@ def main(handles: list[int], proc: int, config: Config) -> NoReturn:
 
 
 def _confine_files(proc: int, tmp_bytes: int) -> None:
+    if proc == container.NO_PROC:
+        os.chdir(wire.SCRATCH)  # the cell's own, which the supervisor empties after every run
+        return
     kernel.map_user(proc, wire.CELL_USER, wire.CELL_USER, wire.CELL_USER)
     kernel.write_at(proc, "self/oom_score_adj", "1000")
     options = f"size={tmp_bytes},nr_inodes=4096,mode=700"

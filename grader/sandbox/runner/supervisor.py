@@ -11,14 +11,18 @@ import select
 from collections import deque
 from typing import Any, NamedTuple
 
-from . import wire, zygote
+from . import container, landlock, scratch, wire, zygote
 from .run import Limits, Run
 
+ASK_KERNEL = -1
 _PIPE_CHUNK = 1 << 18
 
 
 class Config(NamedTuple):
-    """What every sample of this cell gets; set once, before any program is seen."""
+    """What every sample of this cell gets; set once, before any program is seen.
+
+    ``landlock`` is the version of the kernel's interface to use: 0 for none, ASK_KERNEL for what it has.
+    """
 
     seccomp: bytes
     landlock: int
@@ -43,6 +47,7 @@ class Supervisor:
 
     def __init__(self, proc: int) -> None:
         self._proc = proc
+        self._own_mounts = proc != container.NO_PROC
         self._incoming = bytearray()
         self._waiting: deque[Request] = deque()
         self._current: Run | None = None
@@ -95,9 +100,11 @@ class Supervisor:
             self._configure(Config(**marshal.loads(payload)))  # noqa: S302 - from the worker
 
     def _configure(self, config: Config) -> None:
+        if config.landlock == ASK_KERNEL:
+            config = config._replace(landlock=landlock.abi_version())
         first = zygote.start(self._proc, config)
         self._zygotes["plain"] = first
-        wire.send(1, wire.HELLO, zygote.describe(config))
+        wire.send(1, wire.HELLO, zygote.describe(config, own_mounts=self._own_mounts))
 
     def _cancel(self, number: int) -> None:
         if self._current is not None and self._current.number == number:
@@ -119,6 +126,8 @@ class Supervisor:
     def _finish(self, run: Run) -> None:
         self._current = None
         wire.send(1, wire.DONE, run.reap(self._poll))
+        if not self._own_mounts:
+            scratch.empty(wire.SCRATCH)
 
 
 def main(proc: int) -> None:

@@ -17,7 +17,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from . import kernel
+from . import container, kernel
 
 if TYPE_CHECKING:
     from .supervisor import Config
@@ -46,12 +46,13 @@ def start(proc: int, config: Config) -> Handle:
     return Handle(ours)
 
 
-def describe(config: Config) -> bytes:
+def describe(config: Config, *, own_mounts: bool) -> bytes:
     """Return what the cell says of itself when it is ready, as JSON."""
     facts = {
         "python": sys.version.split()[0],
         "landlock": config.landlock,
         "seccomp": len(config.seccomp) // 8,
+        "own_mounts": own_mounts,
     }
     return json.dumps(facts).encode()
 
@@ -121,7 +122,8 @@ def _memory_file(data: bytes) -> int:
 def _serve(socket: _socket.socket, proc: int, config: Config) -> NoReturn:
     """Fork samples for as long as the supervisor lives."""
     kernel.die_with_parent()
-    os.set_inheritable(proc, False)
+    if proc != container.NO_PROC:
+        os.set_inheritable(proc, False)
     null = os.open("/dev/null", os.O_RDWR)
     for standard in (0, 1):
         os.dup2(null, standard)

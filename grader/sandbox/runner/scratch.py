@@ -1,0 +1,47 @@
+"""Empty the scratch folder between two runs, in a cell whose samples cannot have one each."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+
+def empty(folder: str) -> None:
+    """Remove everything below a folder, however deep and whatever its modes. Raises OSError if something stays.
+
+    A sample can nest folders deeper than a path can be long, or than a recursion can go. So what is in a sub-folder
+    is moved up, next to it, until there is nothing but files and empty folders.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        moved, fresh = 0, os.urandom(8).hex()  # drawn when the sample is gone: it has no file of that name
+        names = _names(handle)
+        while names:
+            name = names.pop()
+            if not stat.S_ISDIR(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=handle)
+                continue
+            for inner in _names_below(handle, name):
+                moved += 1
+                target = f"{fresh}-{moved}"
+                os.rename(f"{name}/{inner}", target, src_dir_fd=handle, dst_dir_fd=handle)
+                names.append(target)
+            os.rmdir(name, dir_fd=handle)
+        left = _names(handle)
+    finally:
+        os.close(handle)
+    if left:
+        raise OSError(f"{folder} is not empty: {left[:3]}")
+
+
+def _names_below(parent: int, name: str) -> list[str]:
+    os.chmod(name, 0o700, dir_fd=parent)
+    handle = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    try:
+        return _names(handle)
+    finally:
+        os.close(handle)
+
+
+def _names(handle: int) -> list[str]:
+    return os.listdir(handle)
