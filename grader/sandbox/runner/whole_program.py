@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import _sitebuiltins
 import atexit
+import builtins
 import contextlib
+import os
 import sys
 import threading
 import traceback
@@ -18,6 +21,9 @@ def run(payload: dict[str, Any]) -> int:
     """Run the program as ``__main__``; returns the exit status that the interpreter would give."""
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
+    _put_on_standard_input(payload["stdin"])
+    for name in ("exit", "quit"):  # what the module site adds: the cell's interpreter runs without it
+        setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))
     try:
         code = compile(payload["source"], FILE_NAME, "exec", dont_inherit=True)
     except BaseException as error:
@@ -36,6 +42,19 @@ def run(payload: dict[str, Any]) -> int:
     atexit._run_exitfuncs()
     flush_output()
     return status
+
+
+def _put_on_standard_input(text: bytes) -> None:
+    """Give the program a file to read, which no folder shows: a pipe would need somebody to fill it."""
+    name = f"{wire.SCRATCH}/.stdin"
+    handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    os.unlink(name)  # noqa: PTH108 - pathlib is not imported in a cell
+    view = memoryview(text)
+    while view:
+        view = view[os.write(handle, view) :]
+    os.lseek(handle, 0, os.SEEK_SET)
+    os.dup2(handle, 0)
+    os.close(handle)
 
 
 def _exit_status(code: object) -> int:
