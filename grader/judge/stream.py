@@ -74,6 +74,7 @@ class AnswerStream:
     load_error: Raised | None = None
     compiled: bool = True
     violation: str | None = None
+    _stopped: bool = False
     _aligned: bool = True
     _position: int = 0
     _pending: bytearray = field(default_factory=bytearray)
@@ -92,7 +93,12 @@ class AnswerStream:
         return self._next >= 0 or (self._aligned and self._position >= wire.HEADER.size)
 
     def feed(self, data: bytes) -> bool:
-        """Take a piece of the stream; returns True when the run should be stopped."""
+        """Take a piece of the stream; returns True when the run should be stopped.
+
+        What comes after that is not looked at: how much it is depends on how fast the process is killed.
+        """
+        if self._stopped:
+            return True
         if self._aligned:
             end = self._position + len(data)
             if end <= len(self.expected.data) and self.expected.data[self._position : end] == data:
@@ -100,7 +106,8 @@ class AnswerStream:
                 return False
             self._part_from_expected()
         self._pending += data
-        return self._parse()
+        self._stopped = self._parse()
+        return self._stopped
 
     def _part_from_expected(self) -> None:
         self._aligned = False
