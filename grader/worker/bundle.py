@@ -58,6 +58,9 @@ class Bundle:
         times = offsets + header.sizes["offsets"]
         self._offsets = array("Q", self._map[offsets:times])
         self.times = array("d", self._map[times : times + header.sizes["times"]])
+        whole = len(self._map) == times + header.sizes["times"]
+        if not (whole and len(self.times) == len(self._offsets) - 1 == sum(self.group_sizes)):
+            raise ValueError("it is damaged or not whole")
 
     def close(self) -> None:
         """Unmap the file."""

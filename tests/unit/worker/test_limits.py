@@ -1,0 +1,90 @@
+"""Limits, and how those of a request become those of a run."""
+
+from __future__ import annotations
+
+import marshal
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grader.errors import InputError
+from grader.limits import GIB, Limits
+from grader.sandbox.cell import Done
+from grader.worker.requests import RunRequest, Usage, function_payload, run_limits
+
+NAMES = [field.name for field in fields(Limits)]
+amounts = st.floats(0.001, 1e9)
+
+
+def test_the_defaults_are_evalplus_s_rule_and_a_gibibyte():
+    limits = Limits()
+    assert (limits.time_floor_s, limits.time_factor, limits.memory_bytes) == (4.0, 4.0, GIB)
+
+
+@given(amounts, amounts, st.floats(0, 1e6))
+def test_a_test_has_the_floor_or_a_multiple_of_the_reference(floor, factor, reference):
+    limits = Limits(time_floor_s=floor, time_factor=factor)
+    assert limits.test_time_s(reference) == max(floor, factor * reference)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", [0, -1, float("nan"), -float("inf")])
+def test_a_limit_that_is_not_above_nought_is_refused_by_name(name, value):
+    with pytest.raises(InputError, match=name):
+        Limits(**{name: value})
+
+
+@given(
+    st.fixed_dictionaries(dict.fromkeys(NAMES, amounts)),
+    st.fixed_dictionaries(dict.fromkeys(NAMES, amounts)),
+)
+def test_a_ceiling_lowers_what_exceeds_it_and_nothing_else(mine, top):
+    lowered = Limits(**mine).within(Limits(**top))
+    assert {name: getattr(lowered, name) for name in NAMES} == {
+        name: min(mine[name], top[name]) for name in NAMES
+    }
+
+
+def test_a_ceiling_that_leaves_the_idle_limit_to_the_test_does_so():
+    assert Limits(idle_s=3.0).within(Limits()).idle_s == 3.0
+    assert Limits().within(Limits(time_floor_s=1.0)).time_floor_s == 1.0
+
+
+def test_a_run_has_the_requests_limits():
+    limits = run_limits(Limits(time_floor_s=2.0, idle_s=9.0, stdout_bytes=77), {3: 8.0})
+    assert (limits.load_s, limits.test_s, limits.tests, limits.idle_s) == (2.0, 2.0, {3: 8.0}, 9.0)
+    assert limits.stdout_bytes == 77
+    assert run_limits(Limits(), {}, load_s=6.0).load_s == 6.0
+
+
+def request(source: str) -> RunRequest:
+    payload = function_payload(source, "f", b"", stop_at_error=True)
+    return RunRequest((payload,), run_limits(Limits(), {}), (0,), lambda data: False, GIB)
+
+
+def test_a_program_that_names_numpy_is_forked_from_the_process_that_has_it():
+    assert request("import numpy as np").zygote == "numpy"
+    assert request("import math").zygote == "plain"
+
+
+def test_a_payload_carries_its_own_limits():
+    (encoded,) = request("x = 1").encoded(Limits(threads=7, tmp_bytes=8), 99)
+    payload = marshal.loads(encoded)
+    assert payload["limits"] == {"threads": 7, "tmp_bytes": 8, "address_space": 99}
+    assert payload["source"] == "x = 1"
+
+
+def done(**facts) -> Done:
+    given = {"run": 1, "ended": "exited", "code": 0, "signal": 0, "driver_code": 0, "cpu_s": 0.5, "wall_s": 1.0,
+             "peak_memory_bytes": 10, "stdout_tail": b"", "stderr_tail": b"", "memory_kill": False}  # fmt: skip
+    return Done(**given | facts)
+
+
+def test_runs_of_a_sample_add_up_and_the_last_words_are_kept():
+    usage = Usage()
+    usage.add(done(peak_memory_bytes=30, stdout_tail=b"first \xff"))
+    usage.add(done())
+    assert (usage.cpu_s, usage.wall_s, usage.peak_memory_bytes) == (1.0, 2.0, 30)
+    assert usage.stdout_tail == "first \ufffd"
