@@ -18,6 +18,7 @@ from grader.sandbox.runner import landlock, wire
 
 _RUNNER_MEMORY = 64 * MIB  # supervisor and zygotes, beside the sample
 _RUNNER_PROCESSES = 8
+_END_S = 2.0
 _ADDRESS_SPACE_EXTRA = 256 * MIB  # what the interpreter maps before the program begins
 _LAYERS = ("userns", "mountns", "pidns", "netns", "ipcns", "utsns", "cgroupns", "readonly_root", "no_capabilities",
            "no_new_privs", "seccomp", "rlimits")  # fmt: skip
@@ -111,12 +112,15 @@ class NamespaceCell(Cell):
         return f"exit status {self._process.returncode}; {text[-600:] or 'no message'}"
 
     def close(self) -> None:
-        """Kill the cell's first process, and so everything in it, and remove its control groups."""
-        self._process.kill()
-        self._process.wait()
+        """End the cell and everything in it, and remove its control groups."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe:
                 pipe.close()
+        try:
+            self._process.wait(_END_S)  # the supervisor ends when its input does
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._errors.close()
         self._remove_group()
 

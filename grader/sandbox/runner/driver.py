@@ -167,8 +167,9 @@ def _as_data(value: Any) -> Any:
         return {key: _as_data(item) for key, item in value.items()}
     if kind is RemoteObject:
         return {OBJECT_NUMBER: _target_of(value)}
-    if isinstance(value, type) and getattr(builtins, value.__name__, None) is value:
-        return {BUILTIN_TYPE: value.__name__}
+    if isinstance(value, type):
+        name = value.__name__
+        return {BUILTIN_TYPE: name} if vars(builtins).get(name) is value else value
     if kind.__module__ == "tests" and hasattr(value, "__dict__"):
         return {INSTANCE_OF: kind.__name__, INSTANCE_FIELDS: _as_data(dict(value.__dict__))}
     return value

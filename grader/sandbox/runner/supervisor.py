@@ -67,7 +67,14 @@ class Supervisor:
                 if not self._pending_input(0):
                     continue
                 if not self._receive():
-                    return
+                    return  # with a run going on: our end, as process 1, ends it too
+        self._end_zygotes()
+
+    def _end_zygotes(self) -> None:
+        """Let the zygotes end by themselves, so that the CPU time of all samples is counted to this process."""
+        for handle in self._zygotes.values():
+            handle.close()
+        os.wait()
 
     def _step(self, run: Run) -> None:
         events = dict(self._poll.poll(run.next_wake_ms()))

@@ -100,6 +100,10 @@ class Handle:
             theirs.close()
         return Handle(ours)
 
+    def close(self) -> None:
+        """Have the zygote end."""
+        self._socket.close()
+
     def _ask(self, message: bytes, handles: list[int]) -> bytes:
         rights = [(_socket.SOL_SOCKET, _SCM_RIGHTS, array.array("i", handles))] if handles else []
         self._socket.sendmsg([message], rights)
@@ -139,7 +143,7 @@ def _serve(socket: _socket.socket, proc: int, config: Config) -> NoReturn:
     while True:
         message, rights, _, _ = socket.recvmsg(4096, _socket.CMSG_SPACE(8 * 4))
         if not message:
-            os._exit(0)
+            _end()
         handles = array.array("i", rights[0][2]) if rights else array.array("i")
         if message == _FORK:
             _fork(socket, proc, config, list(handles), sample.main)
@@ -149,6 +153,13 @@ def _serve(socket: _socket.socket, proc: int, config: Config) -> NoReturn:
             socket.send(_OK + _USAGE.pack(status, used, usage.ru_maxrss * 1024))
         elif message.startswith(_ANOTHER):
             socket = _specialise(socket, handles[0], message[1:].decode())
+
+
+def _end() -> NoReturn:
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+    os._exit(0)
 
 
 def _fork(socket: _socket.socket, proc: int, config: Config, handles: list[int], main: object) -> None:
