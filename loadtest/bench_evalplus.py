@@ -1,0 +1,132 @@
+"""Grade the same samples with EvalPlus and with `grader score`, on the same cores at the same limits.
+
+    python loadtest/bench_evalplus.py FILE.jsonl.gz ... [--repeats 3] [--evalplus-python PYTHON]
+
+A file with "mbpp" in its name is graded against MBPP+, others against HumanEval+; GRADER_DATA_DIR must have both.
+EvalPlus 0.3.1 is installed in an environment of its own unless one is given. Expected answers of both graders are
+made before anything is measured. "Bare" is the CPU time that the programs themselves need: every program run in one
+process in a plain loop over the inputs that decide its verdict, without sandbox, encoding or comparison.
+
+Printed are seconds of wall-clock and of CPU time, all processes counted, and the ratios, pair by pair.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+from typing import Any
+
+import bare_loop
+import measure
+
+_EVALPLUS = "evalplus==0.3.1"
+_FLOOR_S, _FACTOR = 1.0, 4.0  # EvalPlus 0.3.1's defaults
+
+_MAKE_GROUND_TRUTH = """
+import sys
+from evalplus.evaluate import get_groundtruth
+from evalplus.data import *
+from evalplus.eval._special_oracle import MBPP_OUTPUT_NOT_NONE_TASKS
+if sys.argv[1] == "humaneval":
+    get_groundtruth(get_human_eval_plus(), get_human_eval_plus_hash(), [])
+else:
+    get_groundtruth(get_mbpp_plus(), get_mbpp_plus_hash(), MBPP_OUTPUT_NOT_NONE_TASKS)
+"""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--evalplus-python", type=Path)
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--no-bare", action="store_true", help="do not measure the bare loop")
+    args = parser.parse_args()
+    data = Path(os.environ["GRADER_DATA_DIR"])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        python = args.evalplus_python or _install_evalplus(folder / "evalplus")
+        for file in args.files:
+            _compare(file, data, python, folder, args.repeats, args.workers, bare=not args.no_bare)
+
+
+def _install_evalplus(folder: Path) -> Path:
+    venv.create(folder, with_pip=True)
+    python = folder / "bin/python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", _EVALPLUS], check=True)
+    return python
+
+
+def _compare(
+    file: Path, data: Path, python: Path, folder: Path, repeats: int, workers: int, *, bare: bool
+) -> None:
+    dataset = "mbpp" if "mbpp" in file.name else "humaneval"
+    environment = _override_paths(data, folder)
+    rows = _read(file)
+    measure.run([python, "-c", _MAKE_GROUND_TRUTH, dataset], environment)
+    ours = _our_command(file, dataset, workers)
+    measure.run(ours)
+    pairs = []
+    for _ in range(repeats):
+        theirs = _run_evalplus(rows, dataset, python, folder, environment, workers)
+        pairs.append((theirs, measure.run(ours)))
+    print(f"{file.name}: {len(rows)} samples, {workers} workers, limits max({_FLOOR_S:g} s, {_FACTOR:g} x reference)")
+    for name, pick in (("EvalPlus", 0), ("grader", 1)):
+        walls, cpus = [pair[pick].wall_s for pair in pairs], [pair[pick].cpu_s for pair in pairs]
+        print(f"  {name:9} wall {statistics.median(walls):7.2f} s   CPU {statistics.median(cpus):7.2f} s")
+    wall = sorted(theirs.wall_s / mine.wall_s for theirs, mine in pairs)
+    cpu = sorted(theirs.cpu_s / mine.cpu_s for theirs, mine in pairs)
+    print(f"  EvalPlus / grader: wall {_spread(wall)}, CPU {_spread(cpu)}")
+    if bare:
+        needed = bare_loop.cpu_seconds(rows, dataset, data, floor_s=_FLOOR_S)
+        print(f"  bare loop: CPU {needed:.2f} s; grader / bare: {_spread([mine.cpu_s / needed for _, mine in pairs])}")
+
+
+def _spread(ratios: list[float]) -> str:
+    ordered = sorted(ratios)
+    return f"{statistics.median(ordered):.2f} ({ordered[0]:.2f} to {ordered[-1]:.2f})"
+
+
+def _override_paths(data: Path, folder: Path) -> dict[str, str]:
+    """EvalPlus reads its data from plain files named by these variables."""
+    environment = {}
+    for variable, name in (("HUMANEVAL_OVERRIDE_PATH", "HumanEvalPlus"), ("MBPP_OVERRIDE_PATH", "MbppPlus")):
+        plain = folder / f"{name}.jsonl"
+        if not plain.exists():
+            plain.write_bytes(gzip.decompress((data / f"{name}.jsonl.gz").read_bytes()))
+        environment[variable] = str(plain)
+    return environment
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def _run_evalplus(
+    rows: list[dict[str, Any]], dataset: str, python: Path, folder: Path, environment: dict[str, str], workers: int
+) -> measure.Usage:
+    samples = folder / "samples.jsonl"
+    samples.write_text("".join(json.dumps({k: row[k] for k in ("task_id", "solution")}) + "\n" for row in rows))
+    (folder / "samples_eval_results.json").unlink(missing_ok=True)
+    command = [python, "-m", "evalplus.evaluate", "--dataset", dataset, "--samples", samples, "--parallel", str(workers)]
+    return measure.run(command, environment)
+
+
+def _our_command(file: Path, dataset: str, workers: int) -> list[str | Path]:
+    grader = Path(sys.executable).parent / "grader"
+    limits = ["--time-floor", str(_FLOOR_S), "--time-factor", str(_FACTOR)]
+    return [grader, "score", file, "--suite", f"{dataset}+", "--workers", str(workers), "--json", *limits]
+
+
+if __name__ == "__main__":
+    main()
