@@ -127,6 +127,26 @@ def find_hierarchies() -> dict[str, Hierarchy]:
     return found
 
 
+def group_of(pid: int) -> Group | None:
+    """Return the groups that another process is in, or None where this process cannot see them."""
+    paths: dict[str, str] = {}
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        paths |= dict.fromkeys(controllers.split(","), path.lstrip("/"))
+    for mount, kind, options in _mounts():
+        version = 1 if kind == "cgroup" else 2
+        name = "memory" if version == 1 else ""
+        if name in paths and (version == 2 or name in options.split(",")):
+            folder = mount / paths[name]
+            if (folder / ("memory.oom_control" if version == 1 else "memory.events")).exists():
+                return Group(version, folder, (folder,))
+    return None
+
+
 def _mounts() -> Iterator[tuple[Path, str, str]]:
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, mount, kind, options, *_ = line.split(" ")

@@ -69,7 +69,7 @@ _KILLED = {
 _NO_SUCH_CALL = {"clone3": 435, "memfd_create": 319, "pidfd_open": 434, "openat2": 437}
 
 _IOCTL, _SOCKETPAIR, _CLONE, _PRCTL = 16, 53, 56, 157
-_HARMLESS_IOCTLS = (
+HARMLESS_IOCTLS = (
     0x5401,
     0x5413,
     0x541B,
@@ -82,6 +82,11 @@ _CLONE_THREAD = 0x00010000
 _NEW_NAMESPACES = 0x7E020080  # every CLONE_NEW* flag
 _PRCTL_NAMES = (15, 16)  # PR_SET_NAME, PR_GET_NAME
 _LAST_CALL = 0x3FFFFFFF
+
+
+def allowed_names() -> tuple[str, ...]:
+    """Return the names of the calls that a sample may make whatever the arguments."""
+    return tuple(_ALLOWED)
 
 
 def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
@@ -125,7 +130,7 @@ def _rules() -> list[tuple[int, bytes]]:
     rules = {number: _return(_ALLOW) for number in _ALLOWED.values()}
     rules |= {number: _return(_KILL) for number in _KILLED.values()}
     rules |= {number: _return(_refuse(errno.ENOSYS)) for number in _NO_SUCH_CALL.values()}
-    rules[_IOCTL] = _one_of(1, _HARMLESS_IOCTLS, _refuse(errno.ENOTTY))
+    rules[_IOCTL] = _one_of(1, HARMLESS_IOCTLS, _refuse(errno.ENOTTY))
     rules[_SOCKETPAIR] = _one_of(0, (_AF_UNIX,), _refuse(errno.EACCES))
     rules[_PRCTL] = _one_of(0, _PRCTL_NAMES, _refuse(errno.EPERM))
     rules[_CLONE] = _threads_only()

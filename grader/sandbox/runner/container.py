@@ -24,6 +24,7 @@ def enter() -> int:
     inside (gVisor), has covered everything itself, and the cell does without the layers that need either. Raises
     OSError where the engine's seccomp profile or the host forbids namespaces.
     """
+    os.environ.pop("HOSTNAME", None)  # engines add it; the embedded cell has none
     if not os.path.exists("/proc/self"):  # noqa: PTH110 - pathlib costs 10 ms at each start
         return NO_PROC
     proc = os.open("/proc", os.O_PATH)

@@ -53,6 +53,7 @@ def _confine_files(proc: int, tmp_bytes: int) -> None:
     options = f"size={tmp_bytes},nr_inodes=4096,mode=700"
     kernel.mount("tmp", wire.SCRATCH, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, options)
     os.chdir(wire.SCRATCH)
+    resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0))  # message queues are files too; gVisor has none
 
 
 def _place(handles: list[int]) -> None:
@@ -76,7 +77,6 @@ def _limit(limits: dict[str, int]) -> None:
         (resource.RLIMIT_NPROC, limits["threads"]),
         (resource.RLIMIT_FSIZE, limits["tmp_bytes"]),
         (resource.RLIMIT_MEMLOCK, 0),
-        (resource.RLIMIT_MSGQUEUE, 0),
     ):
         resource.setrlimit(name, (value, value))
     hard = resource.getrlimit(resource.RLIMIT_STACK)[1]

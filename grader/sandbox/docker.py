@@ -1,0 +1,173 @@
+"""The Docker cell: a long-lived container of a Docker daemon on this machine, with runc or gVisor as its runtime."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from grader.errors import CellLostError, SandboxError
+from grader.limits import MIB, Limits
+from grader.sandbox import cgroup, docker_engine, docker_options, docker_orphans, images, seccomp
+from grader.sandbox.cell import Cell
+from grader.sandbox.docker_stream import Demultiplexer
+from grader.sandbox.runner import wire
+from grader.sandbox.runner.supervisor import ASK_KERNEL
+
+_ADDRESS_SPACE_EXTRA = 256 * MIB  # what the interpreter maps before the program begins
+_LAYERS = ("container", "userns", "pidns", "netns", "ipcns", "utsns", "cgroupns", "readonly_root", "no_capabilities",
+           "no_new_privs", "seccomp", "rlimits")  # fmt: skip
+# What gVisor's own kernel has not: mounts and Landlock for a sample. Chosen with the runtime's name, and stamped.
+_NOT_IN_GVISOR = ("mountns", "landlock")
+
+
+class DockerCell(Cell):
+    """A cell in a container. ``image`` is a name and tag, or an id; None means the one that fits this grader.
+
+    ``runtime`` is a runtime registered with the daemon; None means the daemon's default. Layers that are missing must
+    be named in ``allow_missing``, except those that gVisor never has. Raises SandboxError where the container
+    cannot be made, with the command that mends it.
+    """
+
+    backend = "docker"
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        image: str | None = None,
+        runtime: str | None = None,
+        allow_missing: tuple[str, ...] = (),
+    ) -> None:
+        self._client = docker_engine.connect()
+        self._container = ""
+        self._socket: Any = None
+        self._stream = Demultiplexer()
+        self._group: cgroup.Group | None = None
+        try:
+            self.image = images.find(self._client, image or images.reference())
+            self._gvisor = runtime is not None and docker_engine.is_gvisor(self._client, runtime)
+            self.runtime = runtime
+            self._limit_address_space(limits.memory_bytes)
+            self._start(limits)
+            self._configure(allow_missing)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, limits: Limits) -> None:
+        client = self._client
+        with docker_engine.explained(f"cannot make a container of {self.image.reference}"):
+            options = docker_options.host_config(
+                client, limits, runtime=self.runtime, gvisor=self._gvisor, processors=client.info()["NCPU"]
+            )
+            self._container = client.create_container(
+                self.image.id,
+                host_config=options,
+                hostname="cell",
+                user=f"{wire.CELL_USER}:{wire.CELL_USER}",
+                working_dir="/",
+                stdin_open=True,
+                labels=docker_orphans.own_labels(),
+            )["Id"]
+            # Attached before it starts, so that nothing of what it says is missed.
+            self._socket = client.attach_socket(
+                self._container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+            )
+            client.start(self._container)
+            state = client.inspect_container(self._container)["State"]
+        descriptor = self._socket.fileno()
+        super().__init__(descriptor, descriptor)
+        if not self._gvisor:
+            self._group = self._find_group(state.get("Pid", 0))
+
+    def _configure(self, allow_missing: tuple[str, ...]) -> None:
+        try:
+            self.configure(
+                {
+                    "seccomp": seccomp.sample_filter(),
+                    "landlock": 0 if self._gvisor else ASK_KERNEL,
+                    "site_packages": wire.SITE_PACKAGES,
+                    "open_files": 256,
+                    "preload": (),
+                }
+            )
+        except CellLostError as error:
+            raise SandboxError(docker_engine.explain("the container does not start", str(error))) from error
+        missing = [name for name, there in (("mountns", self.hello["own_mounts"]), ("landlock", self.hello["landlock"]))
+                   if not there]  # fmt: skip
+        refused = [name for name in missing if name not in allow_missing]
+        if refused and not (self._gvisor and set(refused) <= set(_NOT_IN_GVISOR)):
+            raise SandboxError(
+                f"a container of the runtime {self.runtime or 'runc'} lacks {', '.join(refused)} here; `grader doctor` "
+                "says what decides that; to grade without, name it with --allow-missing: it is stamped on every verdict"
+            )
+        self.layers = self._describe_layers()
+
+    def _describe_layers(self) -> tuple[str, ...]:
+        layers = [*_LAYERS]
+        if self._gvisor:
+            layers.insert(1, "gvisor")
+        if self.hello["own_mounts"]:
+            layers.append("mountns")
+        if self.hello["landlock"]:
+            layers.append(f"landlock_abi{self.hello['landlock']}")
+        memory = (
+            (f"memory_cgroup_v{self._group.version}",) if self._group else ("memory_cgroup", "memory_rlimit")
+        )
+        pids = f"pids_cgroup_v{self._group.version}" if self._group else "pids_cgroup"
+        return (*layers, *memory, pids)
+
+    def _find_group(self, pid: int) -> cgroup.Group:
+        """The container's control group on this machine, for the kernel's count of kills."""
+        group = cgroup.group_of(pid) if pid else None
+        if group is None or self._container[:12] not in str(group.memory):
+            raise SandboxError(
+                f"the control group of the container's process {pid} cannot be seen from here, so that memory limits "
+                "could not be told from crashes: run the grader on the daemon's machine, outside of any container "
+                "that has process ids of its own (docker run --pid=host)"
+            )
+        return group
+
+    def _limit_address_space(self, size: int) -> None:
+        # In gVisor the kernel would kill the whole container: there the sample's own limit must come first.
+        self.address_space = size + _ADDRESS_SPACE_EXTRA if self._gvisor else 0
+
+    def set_memory_limit(self, size: int) -> None:
+        """Let the samples of this cell use ``size`` bytes."""
+        self._limit_address_space(size)
+        memory = docker_options.memory_bytes(size, gvisor=self._gvisor)
+        with docker_engine.explained("cannot change the memory limit of a container"):
+            self._client.update_container(self._container, mem_limit=memory, memswap_limit=memory)
+
+    def memory_kills(self) -> int:
+        """How many processes of this cell the kernel has killed for want of memory."""
+        try:
+            return self._group.out_of_memory_kills() if self._group else 0
+        except OSError as error:
+            raise self._lost() from error
+
+    def why_it_ended(self) -> str:
+        """The container's state, and what the supervisor wrote to standard error."""
+        text = self._stream.errors.decode(errors="replace").strip()[-600:]
+        try:
+            with docker_engine.explained("cannot inspect the container"):
+                state = self._client.inspect_container(self._container)["State"]
+        except SandboxError as error:
+            return f"{error}; {text or 'no message'}"
+        killed = ", killed for want of memory" if state.get("OOMKilled") else ""
+        reason = f", {state['Error']}" if state.get("Error") else ""
+        return f"{state['Status']}, exit status {state['ExitCode']}{killed}{reason}; {text or 'no message'}"
+
+    def _unwrap(self, data: bytes) -> bytes:
+        return self._stream.feed(data)
+
+    def close(self) -> None:
+        """Kill and remove the container, and so everything in it."""
+        if self._container:
+            with contextlib.suppress(SandboxError), docker_engine.explained("cannot remove a container"):
+                docker_orphans.remove(self._client, self._container)
+            self._container = ""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        self._client.close()

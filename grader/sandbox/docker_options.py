@@ -1,0 +1,63 @@
+"""What a Docker cell's container may have: everything that the engine is asked for, in one place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grader.limits import MIB, Limits
+from grader.sandbox import docker_seccomp
+from grader.sandbox.runner import wire
+
+RUNNER_MEMORY = 96 * MIB  # supervisor and zygotes, beside the sample
+RUNNER_PROCESSES = 8
+# gVisor is a kernel of its own, in the container's memory, and with threads of its own beside those of the programs.
+GVISOR_MEMORY = 512 * MIB
+GVISOR_PROCESSES = 2048
+INODES = 4096
+_CPUS = 2  # one for the sample, one for the runner, which feeds and watches it
+_OPEN_FILES = 1024
+_EMPTY = "ro,nosuid,nodev,noexec,size=4k,mode=0555"
+
+
+def memory_bytes(sample_bytes: int, *, gvisor: bool) -> int:
+    """Return the limit of a container whose samples may use ``sample_bytes``."""
+    return sample_bytes + RUNNER_MEMORY + (GVISOR_MEMORY if gvisor else 0)
+
+
+def host_config(
+    client: Any, limits: Limits, *, runtime: str | None, gvisor: bool, processors: int
+) -> dict[str, Any]:
+    """Return the HostConfig of a cell's container.
+
+    ``processors`` is how many the daemon's machine has: it refuses more.
+    """
+    memory = memory_bytes(limits.memory_bytes, gvisor=gvisor)
+    scratch = f"rw,nosuid,nodev,noexec,size={limits.tmp_bytes},nr_inodes={INODES},mode=1777"
+    tmpfs = {wire.SCRATCH: scratch}
+    if gvisor:
+        # The runner cannot cover these from inside there, so they are empty from the start.
+        tmpfs |= dict.fromkeys(("/proc", "/sys", "/dev/shm"), _EMPTY)  # noqa: S108 - made empty
+    options: dict[str, Any] = client.create_host_config(
+        network_mode="none",
+        ipc_mode="none",
+        cgroupns="private",
+        read_only=True,
+        tmpfs=tmpfs,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges:true", f"seccomp={docker_seccomp.text()}"],
+        mem_limit=memory,
+        memswap_limit=memory,
+        pids_limit=limits.threads + RUNNER_PROCESSES + (GVISOR_PROCESSES if gvisor else 0),
+        nano_cpus=min(_CPUS, processors) * 1_000_000_000,
+        ulimits=[
+            {"Name": "nofile", "Soft": _OPEN_FILES, "Hard": _OPEN_FILES},
+            {"Name": "core", "Soft": 0, "Hard": 0},
+            {"Name": "memlock", "Soft": 0, "Hard": 0},
+            {"Name": "msgqueue", "Soft": 0, "Hard": 0},
+        ],
+        log_config={"Type": "none", "Config": {}},
+        restart_policy={"Name": "no"},
+        oom_kill_disable=False,
+        runtime=runtime,
+    )
+    return options

@@ -1,0 +1,229 @@
+"""The images of container cells, made without a registry from the same recipe as the embedded cell's root.
+
+An image is two layers: a root (``grader.sandbox.rootfs``: interpreter, standard library, packages, bytecode) and the
+runner. Its tag is a hash of both, so a grader asks for exactly the image that it was tested with and can never meet
+the runner of another version.
+"""
+
+from __future__ import annotations
+
+import compileall
+import hashlib
+import io
+import json
+import os
+import py_compile
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grader import settings
+from grader.errors import InputError, SandboxError
+from grader.sandbox import docker_engine, rootfs
+from grader.sandbox.runner import wire
+
+# Of the 2018 shared samples, 3 import numpy and none another package that is not in the standard library
+# (docs/docker.md): so numpy it is.
+PACKAGES: dict[str, tuple[str, ...]] = {"python": (), "python-scientific": rootfs.PACKAGES}
+DEFAULT = "python-scientific"
+LABEL = "grader.sandbox"
+_RUNNER = Path(__file__).parent / "runner"
+_COMMAND = ["/python/bin/python3", "-P", "-s", "-S", "-B", "-X", "utf8", "/runner"]
+# The same as in the embedded cell: a program must not be able to tell the two apart.
+_ENVIRONMENT = {"PATH": "", "LD_LIBRARY_PATH": "/python/lib", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0",
+                "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HOME": wire.SCRATCH,
+                "TMPDIR": wire.SCRATCH, "TZ": "UTC"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that is there. ``id`` is its digest: it decides what a program finds, so it belongs in cache keys."""
+
+    reference: str
+    id: str
+
+
+def runner_digest() -> str:
+    """Return a hash of the runner's source, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    for file in sorted(_RUNNER.glob("*.py")):
+        content = file.read_bytes()
+        digest.update(f"{file.name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def reference(name: str = DEFAULT) -> str:
+    """Return the name and tag of the image that this grader needs. Raises InputError for an unknown name."""
+    root = rootfs.root_key(_packages(name))
+    return f"grader/{name}:{root}-{runner_digest()[:12]}"
+
+
+def _packages(name: str) -> tuple[str, ...]:
+    try:
+        return PACKAGES[name]
+    except KeyError:
+        raise InputError(f"there is no image {name!r}; give one of {', '.join(PACKAGES)}") from None
+
+
+def find(client: Any, wanted: str) -> Image:
+    """Return a local image by name and tag, or by id. Raises SandboxError where it is missing."""
+    import docker  # type: ignore[import-untyped,import-not-found,unused-ignore]
+
+    try:
+        with docker_engine.explained(f"cannot look for the image {wanted}"):
+            return Image(wanted, client.inspect_image(wanted)["Id"])
+    except SandboxError as error:
+        if not isinstance(error.__cause__, docker.errors.NotFound):
+            raise
+    name = wanted.removeprefix("grader/").partition(":")[0]
+    name = name if name in PACKAGES else DEFAULT
+    raise SandboxError(
+        f"the image {wanted} is missing: make it with `grader images build {name} --offline`. (Its tag is a hash of "
+        "the runner, the interpreter and the packages: an image of another version of the grader does not do.)"
+    )
+
+
+def build(
+    name: str = DEFAULT, *, offline: bool = True, on_progress: Callable[[str], None] = lambda _step: None
+) -> str:
+    """Make an image, unless this very one is there, and return its id (``sha256:...``).
+
+    ``offline`` makes it from this machine's interpreter; otherwise Docker builds ``sandbox_images/NAME/Dockerfile``, in
+    a checkout of the repository, on the official slim image, which needs a registry. Raises InputError, SandboxError.
+    """
+    packages = _packages(name)
+    client = docker_engine.connect()
+    try:
+        wanted = reference(name)
+        try:
+            return find(client, wanted).id
+        except SandboxError:
+            on_progress(f"making {wanted}")
+        if not offline:
+            _build_from_dockerfile(client, name, wanted)
+            return find(client, wanted).id
+        base = f"grader/root:{rootfs.root_key(packages)}"
+        if not client.images(base):
+            root = rootfs.prepare_root(
+                settings.cache_dir(), packages, on_progress=lambda: on_progress("making the root folder")
+            )
+            on_progress(f"importing {base}")
+            _import_root(client, root, base)
+        _add_runner(client, base, wanted)
+        return find(client, wanted).id
+    finally:
+        client.close()
+
+
+def _import_root(client: Any, root: Path, base: str) -> None:
+    repository, _, tag = base.partition(":")
+    with (
+        docker_engine.explained(f"cannot import {base}"),
+        tempfile.TemporaryFile(prefix="grader-image-") as packed,
+    ):
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            archive.add(root, ".", filter=_owned_by_root)
+        packed.seek(0)
+        # A generator: of a file the SDK would send both a length and chunks, which the daemon refuses.
+        pieces = iter(lambda: packed.read(1 << 20), b"")
+        answer = client.import_image_from_stream(pieces, repository=repository, tag=tag)
+    _check(answer, f"cannot import {base}")
+
+
+def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
+
+
+def _check(answer: str, doing: str) -> None:
+    """The daemon reports the errors of a stream in the stream."""
+    for line in answer.splitlines():
+        message = json.loads(line) if line.strip() else {}
+        if "error" in message:
+            raise SandboxError(docker_engine.explain(doing, str(message["error"])))
+
+
+def _add_runner(client: Any, base: str, wanted: str) -> None:
+    # PATH and the other variables of the interpreter are set per container: an image can be started with others.
+    lines = [f"FROM {base}", "COPY runner /runner", "USER 65534:65534", "WORKDIR /tmp",
+             *(f'ENV {name}="{value}"' for name, value in _ENVIRONMENT.items()),
+             "ENTRYPOINT [" + ", ".join(f'"{part}"' for part in _COMMAND) + "]"]  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="grader-image-") as staging:
+        runner = Path(staging) / "runner"
+        shutil.copytree(_RUNNER, runner, ignore=shutil.ignore_patterns("__pycache__"))
+        # Times change on the way into an image, so the bytecode must not depend on them.
+        unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+        compileall.compile_dir(runner, ddir="/runner", quiet=2, invalidation_mode=unchecked)
+        with _context({"Dockerfile": "\n".join(lines).encode()}, {"runner": runner}) as context:
+            _run_build(client, context, wanted)
+
+
+def _build_from_dockerfile(client: Any, name: str, wanted: str) -> None:
+    folder = Path(__file__).parents[2] / "sandbox_images" / name
+    if not (folder / "Dockerfile").is_file():
+        raise SandboxError(
+            f"{folder / 'Dockerfile'} is missing: building from a Dockerfile needs a checkout of the repository; "
+            f"`grader images build {name} --offline` does not"
+        )
+    sources = {
+        "runner": _RUNNER,
+        "rootfs.py": Path(rootfs.__file__),
+        "errors.py": _RUNNER.parents[1] / "errors.py",
+    }
+    with _context({"Dockerfile": (folder / "Dockerfile").read_bytes()}, sources) as context:
+        _run_build(client, context, wanted)
+
+
+@contextmanager
+def _context(files: dict[str, bytes], sources: dict[str, Path]) -> Iterator[Any]:
+    """A build context: a tar archive with fixed times, so that the same content makes the same layer."""
+
+    def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.mtime = 0
+        member.mode = 0o755 if member.isdir() else 0o644
+        return _owned_by_root(member)
+
+    with tempfile.TemporaryFile(prefix="grader-image-") as packed:
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            for name, content in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+            for name, source in sources.items():
+                archive.add(source, name, filter=plain)
+        packed.seek(0)
+        yield packed
+
+
+def _run_build(client: Any, context: Any, wanted: str) -> None:
+    doing = f"cannot build {wanted}"
+    with docker_engine.explained(doing):
+        labels = {LABEL: "image", "grader.runner": runner_digest()}
+        steps = client.build(
+            fileobj=context, custom_context=True, tag=wanted, rm=True, forcerm=True,
+            decode=True, labels=labels,
+        )  # fmt: skip
+        for step in steps:
+            if "error" in step:
+                raise SandboxError(docker_engine.explain(doing, str(step["error"])))
+
+
+def audit(client: Any, image: str) -> list[str]:
+    """Return the paths of all files of an image (never started), without a leading slash, sorted."""
+    with docker_engine.explained(f"cannot look into {image}"):
+        container = client.create_container(image, command=["none"], labels={LABEL: "audit"})["Id"]
+        try:
+            with tempfile.TemporaryFile() as packed:
+                for chunk in client.export(container):
+                    packed.write(chunk)
+                packed.seek(0)
+                with tarfile.open(fileobj=packed) as archive:
+                    return sorted(os.path.normpath(member.name) for member in archive if not member.isdir())
+        finally:
+            client.remove_container(container, force=True, v=True)
