@@ -118,7 +118,7 @@ def _run_evalplus(
     samples = folder / "samples.jsonl"
     samples.write_text("".join(json.dumps({k: row[k] for k in ("task_id", "solution")}) + "\n" for row in rows))
     (folder / "samples_eval_results.json").unlink(missing_ok=True)
-    command = [python, "-m", "evalplus.evaluate", "--dataset", dataset, "--samples", samples, "--parallel", str(workers)]
+    command: list[str | Path] = [python, "-m", "evalplus.evaluate", "--dataset", dataset, "--samples", samples, "--parallel", str(workers)]
     return measure.run(command, environment)
 
 

@@ -15,7 +15,7 @@ from typing import Protocol
 from grader.sandbox.runner import wire
 from grader.sandbox.runner.decoding import DecodeError, decode
 
-_MAX_ERROR_FRAME = 64 * 1024
+_MAX_FRAME = 2 * wire.DIGEST_ABOVE  # our own encoder sends no longer one: it sends a digest
 
 
 class Finding(StrEnum):
@@ -68,9 +68,9 @@ class AnswerStream:
     expected: Expected
     matches: Callable[[int, bytes], bool]
     fail_fast: bool
-    max_answer_bytes: int
     findings: dict[int, Finding] = field(default_factory=dict)
     raised: dict[int, Raised] = field(default_factory=dict)
+    long_answers: dict[int, int] = field(default_factory=dict)  # bytes, of those sent as a digest
     load_error: Raised | None = None
     compiled: bool = True
     violation: str | None = None
@@ -120,7 +120,7 @@ class AnswerStream:
         pending, position, stop = self._pending, 0, False
         while not stop and position + wire.HEADER.size <= len(pending):
             length, kind = wire.HEADER.unpack_from(pending, position)
-            if length > (self.max_answer_bytes if kind == wire.VALUE else _MAX_ERROR_FRAME):
+            if length > _MAX_FRAME:
                 return self._violate(f"a frame of {length} bytes")
             end = position + wire.HEADER.size + length
             if end > len(pending):
@@ -165,6 +165,11 @@ class AnswerStream:
             return None
         expected_kind = self.expected.frame(test)[wire.HEADER.size - 1]
         if kind == wire.DIGEST or expected_kind == wire.DIGEST:
+            if kind == wire.DIGEST:
+                if len(payload) != wire.DIGEST_BODY.size:
+                    self._violate("a digest of the wrong size")
+                    return None
+                self.long_answers[test] = wire.DIGEST_BODY.unpack(payload)[0]
             return Finding.UNDECIDED
         try:
             return None if self.matches(test, payload) else Finding.WRONG

@@ -32,7 +32,8 @@ def host_config(
     ``processors`` is how many the daemon's machine has: it refuses more.
     """
     memory = memory_bytes(limits.memory_bytes, gvisor=gvisor)
-    scratch = f"rw,nosuid,nodev,noexec,size={limits.tmp_bytes},nr_inodes={INODES},mode=1777"
+    owner = f"uid={wire.CELL_USER},gid={wire.CELL_USER}"
+    scratch = f"{owner},rw,nosuid,nodev,noexec,size={limits.tmp_bytes},nr_inodes={INODES},mode=0700"
     tmpfs = {wire.SCRATCH: scratch}
     if gvisor:
         # The runner cannot cover these from inside there, so they are empty from the start.

@@ -44,7 +44,6 @@ class AssertionGrading:
             expected=expected_stream([wire.frame(wire.VALUE, encode(True))] * len(tests)),
             matches=lambda _test, _payload: False,
             fail_fast=self.fail_fast,
-            max_answer_bytes=self.limits.answer_bytes,
         )
         candidate = {"mode": "candidate", "source": self.source}
         driver = {

@@ -16,7 +16,7 @@ import os
 import sys
 import tempfile
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -26,18 +26,20 @@ from grader.sandbox.runner import wire
 from grader.suites.task import FunctionTests, StdioTests, Suite, Task
 
 # Part of every bundle's place on disk: raise it when encoding, bundle format or comparison data change.
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
     """The facts of a bundle. ``switches`` has, a group, the first test from which on a tolerance is in force that
-    the task does not give itself (None: no such test); ``sizes`` the bytes of each section."""
+    the task does not give itself (None: no such test); ``given``, for long answers that the suite gives, where each
+    is in its section ([begin, end] by the test's index); ``sizes`` the bytes of each section."""
 
     task_id: str
     group_names: list[str]
     group_sizes: list[int]
     switches: list[int | None]
+    given: dict[str, list[int]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
 
 
@@ -57,8 +59,10 @@ class Bundle:
         offsets = self._stream + header.sizes["stream"]
         times = offsets + header.sizes["offsets"]
         self._offsets = array("Q", self._map[offsets:times])
-        self.times = array("d", self._map[times : times + header.sizes["times"]])
-        whole = len(self._map) == times + header.sizes["times"]
+        self._full = times + header.sizes["times"]
+        self.times = array("d", self._map[times : self._full])
+        self._given = header.given
+        whole = len(self._map) == self._full + header.sizes["given"]
         if not (whole and len(self.times) == len(self._offsets) - 1 == sum(self.group_sizes)):
             raise ValueError("it is damaged or not whole")
 
@@ -107,6 +111,11 @@ class Bundle:
             _Window(self._map, self._stream, self._offsets[-1] + wire.HEADER.size), self._offsets
         )
         return expected_stream([whole.frame(test) for test in tests])
+
+    def given_answer(self, test: int) -> bytes | None:
+        """Return the encoding of a long answer that the suite gives; None if it is the reference's to give."""
+        place = self._given.get(str(test))
+        return None if place is None else self._map[self._full + place[0] : self._full + place[1]]
 
     def has_tolerance_switch(self, test: int) -> bool:
         """Whether a float was expected at this test or at an earlier one of its group."""
@@ -211,9 +220,15 @@ class BundleStore:
         )
 
     def write(
-        self, task: Task, header: Header, inputs: bytes, expected: Expected, times: Sequence[float]
+        self,
+        task: Task,
+        header: Header,
+        inputs: bytes,
+        expected: Expected,
+        times: Sequence[float],
+        given: Mapping[int, bytes],
     ) -> None:
-        """Write a bundle; it appears whole or not at all."""
+        """Write a bundle; it appears whole or not at all. ``given`` has encoded long answers, by test."""
         offsets, seconds = array("Q", expected.offsets), array("d", times)
         stream = expected.data[0 : len(expected.data)]
         sections = {
@@ -221,7 +236,12 @@ class BundleStore:
             "stream": stream,
             "offsets": offsets.tobytes(),
             "times": seconds.tobytes(),
+            "given": b"".join(given.values()),
         }
+        end = 0
+        for test, answer in given.items():
+            header.given[str(test)] = [end, end + len(answer)]
+            end += len(answer)
         header.sizes.update({name: len(data) for name, data in sections.items()})
         self._write(self.path(task), [json.dumps(asdict(header)).encode() + b"\n", *sections.values()])
 

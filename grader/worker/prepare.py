@@ -61,15 +61,21 @@ def _prepare_functions(task: Task, store: BundleStore) -> Conversation[None]:
     frames, times = yield from _reference_answers(task, encoded, sum(map(len, inputs)))
     begin = 0
     switches = []
+    long_answers: dict[int, bytes] = {}
     for group, tests in zip(groups, inputs, strict=True):
         assert isinstance(group.tests, FunctionTests)
         if group.tests.expected is not None:
-            given = [_frame(value) for value in group.tests.expected()]
+            given = group.tests.expected()
             if len(given) != len(tests):
                 raise SuiteError(
                     f"task {task.task_id}, group {group.name}: {len(tests)} inputs but {len(given)} expected values"
                 )
-            frames[begin : begin + len(tests)] = given
+            frames[begin : begin + len(tests)] = [_frame(value) for value in given]
+            long_answers |= {
+                begin + index: encode(value)
+                for index, value in enumerate(given)
+                if frames[begin + index][wire.HEADER.size - 1] == wire.DIGEST
+            }
         part = frames[begin : begin + len(tests)]
         _check(task, group.name, part)
         switches.append(_first_tolerance(task, part))
@@ -77,7 +83,7 @@ def _prepare_functions(task: Task, store: BundleStore) -> Conversation[None]:
     header = Header(
         task.task_id, [group.name for group in groups], [len(tests) for tests in inputs], switches
     )
-    store.write(task, header, encoded, expected_stream(frames), times)
+    store.write(task, header, encoded, expected_stream(frames), times, long_answers)
 
 
 def _reference_answers(

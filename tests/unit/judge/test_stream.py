@@ -15,7 +15,7 @@ from grader.sandbox.runner.encoding import encode
 
 LOADED = wire.frame(wire.LOADED, b"")
 FINISHED = wire.frame(wire.FINISHED, b"")
-MAX_ANSWER = 1000
+MAX_ANSWER = 2 * wire.DIGEST_ABOVE
 
 
 def value(payload: bytes) -> bytes:
@@ -45,7 +45,7 @@ def matches(_test: int, payload: bytes) -> bool:
 
 
 def judge(expected_frames: list[bytes], *, fail_fast: bool = False) -> AnswerStream:
-    return AnswerStream(expect(expected_frames), matches, fail_fast, MAX_ANSWER)
+    return AnswerStream(expect(expected_frames), matches, fail_fast)
 
 
 def found(stream: AnswerStream) -> tuple[object, ...]:
@@ -230,7 +230,7 @@ def test_a_digest_that_is_equal_is_right():
         (LOADED + wire.frame(0, b""), "kind 0"),
         (FINISHED, "first frame of kind 90"),
         (value(b"one"), "first frame of kind 86"),
-        (LOADED + wire.HEADER.pack(MAX_ANSWER + 1, wire.VALUE), "frame of 1001 bytes"),
+        (LOADED + wire.HEADER.pack(MAX_ANSWER + 1, wire.VALUE), f"frame of {MAX_ANSWER + 1} bytes"),
         (LOADED + wire.HEADER.pack(0xFFFFFFFF, wire.RAISED), "frame of 4294967295 bytes"),
         (wire.HEADER.pack(0xFFFFFFFF, wire.UNCOMPILABLE), "frame of 4294967295 bytes"),
     ],

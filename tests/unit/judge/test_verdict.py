@@ -32,7 +32,7 @@ def raised(name: str) -> bytes:
 def stream_of(tests: int, *frames: bytes, fail_fast: bool = False) -> AnswerStream:
     offsets = array("Q", range(len(LOADED), len(LOADED) + len(RIGHT) * tests + 1, len(RIGHT)))
     expected = Expected(LOADED + RIGHT * tests + FINISHED, offsets)
-    stream = AnswerStream(expected, lambda _test, _payload: False, fail_fast, 1 << 20)
+    stream = AnswerStream(expected, lambda _test, _payload: False, fail_fast)
     stream.feed(b"".join(frames))
     return stream
 

@@ -33,7 +33,7 @@ def store_in(folder, sha256="a" * 64, root_key="root"):
 
 def write(store, task, sizes=SIZES, switches=(None, 1, None)):
     header = Header(task.task_id, list(sizes), list(sizes.values()), list(switches))
-    store.write(task, header, encode_inputs(INPUTS), expected_stream(FRAMES), array("d", TIMES))
+    store.write(task, header, encode_inputs(INPUTS), expected_stream(FRAMES), array("d", TIMES), {1: b"a long answer"})
     return store.path(task)
 
 
@@ -91,7 +91,7 @@ def test_any_part_of_the_tests_can_be_had(tmp_path_factory, tests):
         assert arguments_in(bundle.inputs(tests)) == [INPUTS[test] for test in tests]
         expected = bundle.expected(tests)
         assert [expected.frame(index) for index in range(expected.tests)] == [FRAMES[test] for test in tests]
-        stream = AnswerStream(expected, lambda _test, _payload: False, True, 1 << 20)
+        stream = AnswerStream(expected, lambda _test, _payload: False, True)
         stream.feed(wire.frame(wire.LOADED, b"") + b"".join(FRAMES[test] for test in tests))
         stream.feed(wire.frame(wire.FINISHED, b""))
         assert stream.answered == len(tests)
@@ -207,6 +207,14 @@ class TestStdio:
         assert not store.has(task)
         store.write_stdio(task, self.answers)
         assert store.has(task)
+
+
+def test_long_answers_that_the_suite_gives_are_kept(store):
+    write(store, make_task())
+    bundle = store.open(make_task())
+    assert bundle.given_answer(1) == b"a long answer"
+    assert bundle.given_answer(0) is None
+    bundle.close()
 
 
 @given(st.lists(st.lists(st.one_of(st.integers(), st.text(), st.floats(allow_nan=False), st.none()))))
