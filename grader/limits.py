@@ -19,6 +19,8 @@ class Limits:
     ``EVALPLUS_TIMEOUT_PER_TASK``, 60 s), and grows with the reference where that alone needs more.
     ``idle_s`` is the backstop for sleepers: seconds in which the program neither runs nor waits for a
     processor, so that a loaded machine does not use it up; None means the limit of the test at hand.
+    ``memory_bytes`` is a floor like ``time_floor_s``: a task whose reference needs more than half of it has twice what
+    the reference needs.
     """
 
     time_floor_s: float = 4.0
@@ -46,6 +48,10 @@ class Limits:
             and (top := getattr(ceiling, field.name)) is not None
         }
         return replace(self, **lowered)
+
+    def sample_memory_bytes(self, reference_bytes: int) -> int:
+        """Bytes that a sample may use, given the reference's peak: a right program may need as much, twice over."""
+        return max(self.memory_bytes, 2 * reference_bytes)
 
     def test_time_s(self, reference_cpu_s: float) -> float:
         """CPU seconds that one test may use, given what the reference needed for it."""

@@ -42,10 +42,14 @@ def profile() -> dict[str, Any]:
             # A process or a thread, in new namespaces of the four kinds that a sample gets, or in none.
             _allow(["clone", "unshare"], [_argument(0, "SCMP_CMP_MASKED_EQ", _OTHER_NAMESPACES, 0)]),
             # A new file system without devices, set-user-id and execution; one file over another, to make a
-            # /dev of five files; no remount, no move, nothing recursive.
+            # /dev of five files; a mount made read-only; no move, nothing recursive.
             _allow(["mount"], [_argument(3, "SCMP_CMP_EQ", _NO_FILE_SYSTEM_RIGHTS)]),
             _allow(["mount"], [_argument(3, "SCMP_CMP_EQ", _NO_FILE_SYSTEM_RIGHTS | kernel.MS_RDONLY)]),
             _allow(["mount"], [_argument(3, "SCMP_CMP_EQ", kernel.MS_BIND)]),
+            _allow(
+                ["mount"],
+                [_argument(3, "SCMP_CMP_EQ", kernel.MS_READ_ONLY_FROM_NOW | _NO_FILE_SYSTEM_RIGHTS)],
+            ),
             _allow(["socket", "socketpair"], [_argument(0, "SCMP_CMP_EQ", _AF_UNIX)]),
             *(_allow(["prctl"], [_argument(0, "SCMP_CMP_EQ", number)]) for number in _PRCTL_NAMES),
             *(_allow(["ioctl"], [_argument(1, "SCMP_CMP_EQ", number)]) for number in seccomp.HARMLESS_IOCTLS),

@@ -26,19 +26,21 @@ from grader.sandbox.runner import wire
 from grader.suites.task import FunctionTests, StdioTests, Suite, Task
 
 # Part of every bundle's place on disk: raise it when encoding, bundle format or comparison data change.
-_FORMAT = 4
+_FORMAT = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
     """The facts of a bundle. ``switches`` has, a group, the first test from which on a tolerance is in force that
     the task does not give itself (None: no such test); ``given``, for long answers that the suite gives, where each
-    is in its section ([begin, end] by the test's index); ``sizes`` the bytes of each section."""
+    is in its section ([begin, end] by the test's index); ``peak_memory_bytes`` what the reference needed at the most;
+    ``sizes`` the bytes of each section."""
 
     task_id: str
     group_names: list[str]
     group_sizes: list[int]
     switches: list[int | None]
+    peak_memory_bytes: int = 0
     given: dict[str, list[int]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
 
@@ -54,6 +56,7 @@ class Bundle:
         self.task_id = header.task_id
         self.group_names, self.group_sizes = header.group_names, header.group_sizes
         self.switches = header.switches
+        self.peak_memory_bytes = header.peak_memory_bytes
         self._inputs = end + 1
         self._stream = self._inputs + header.sizes["inputs"]
         offsets = self._stream + header.sizes["stream"]

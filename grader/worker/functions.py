@@ -75,7 +75,7 @@ class FunctionGrading:
             limits=run_limits(self.limits, self._longer_limits(tests)),
             group_sizes=sizes,
             on_data=stream.feed,
-            memory_bytes=self.limits.memory_bytes,
+            memory_bytes=self.limits.sample_memory_bytes(bundle.peak_memory_bytes),
         )
         self.usage.add(done)
         yield from self._decide_long_answers(stream, tests)
@@ -116,7 +116,10 @@ class FunctionGrading:
                 stream.findings[index] = Finding.WRONG
                 failed.append(index)
                 continue
-            theirs = yield from self._full_answer(self.source, test, self.limits)
+            memory = self.limits.sample_memory_bytes(self.bundle.peak_memory_bytes)
+            theirs = yield from self._full_answer(
+                self.source, test, replace(self.limits, memory_bytes=memory)
+            )
             ours = None
             if theirs is not None:
                 ours = self.bundle.given_answer(test) or (

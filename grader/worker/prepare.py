@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from grader.errors import SuiteError
 from grader.judge.compare import tolerances
@@ -58,7 +59,8 @@ def _prepare_functions(task: Task, store: BundleStore) -> Conversation[None]:
     groups = [group for group in task.groups if isinstance(group.tests, FunctionTests)]
     inputs = [group.tests.inputs() for group in groups if isinstance(group.tests, FunctionTests)]
     encoded = b"".join(encode_inputs(group) for group in inputs)
-    frames, times = yield from _reference_answers(task, encoded, sum(map(len, inputs)))
+    reference = yield from _reference_answers(task, encoded, sum(map(len, inputs)))
+    frames = reference.frames
     begin = 0
     switches = []
     long_answers: dict[int, bytes] = {}
@@ -81,17 +83,28 @@ def _prepare_functions(task: Task, store: BundleStore) -> Conversation[None]:
         switches.append(_first_tolerance(task, part))
         begin += len(tests)
     header = Header(
-        task.task_id, [group.name for group in groups], [len(tests) for tests in inputs], switches
+        task.task_id,
+        [group.name for group in groups],
+        [len(tests) for tests in inputs],
+        switches,
+        reference.peak_memory_bytes,
     )
-    store.write(task, header, encoded, expected_stream(frames), times, long_answers)
+    store.write(task, header, encoded, expected_stream(frames), reference.times, long_answers)
 
 
-def _reference_answers(
-    task: Task, inputs: bytes, tests: int
-) -> Conversation[tuple[list[bytes], Sequence[float]]]:
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """What the reference answered, a frame a test, and what it used: CPU seconds a test, bytes at the most."""
+
+    frames: list[bytes]
+    times: Sequence[float]
+    peak_memory_bytes: int
+
+
+def _reference_answers(task: Task, inputs: bytes, tests: int) -> Conversation[_Reference]:
     given = all(isinstance(group.tests, FunctionTests) and group.tests.expected for group in task.groups)
     if given or not task.reference:
-        return [b""] * tests, array("d", bytes(8 * tests))
+        return _Reference([b""] * tests, array("d", bytes(8 * tests)), 0)
     received = bytearray()
     limits = reference_limits()
     done = yield RunRequest(
@@ -112,7 +125,7 @@ def _reference_answers(
     kinds = {kind for kind, _ in answers[1:-1]}
     assert kinds <= {wire.VALUE, wire.DIGEST}
     frames = [_normalised(task, wire.frame(kind, payload)) for kind, payload in answers[1:-1]]
-    return frames, array("d", answers[-1][1])
+    return _Reference(frames, array("d", answers[-1][1]), done.peak_memory_bytes)
 
 
 def _what_happened(answers: list[tuple[int, bytes]]) -> str:

@@ -47,9 +47,10 @@ def enter() -> int:
 def _replace_devices() -> None:
     """Mount a folder over /dev that has the embedded cell's devices and no terminals, queues or shared memory."""
     handles = {name: os.open(f"/dev/{name}", os.O_PATH) for name in _DEVICES}
-    kernel.mount("devices", "/dev", "tmpfs", _EMPTY, "size=4k,nr_inodes=8,mode=755")
+    kernel.mount("devices", "/dev", "tmpfs", _EMPTY, "size=4k,nr_inodes=8,mode=555")
     for name, handle in handles.items():
         os.close(os.open(f"/dev/{name}", os.O_CREAT | os.O_WRONLY, 0o444))
         kernel.mount(f"/proc/self/fd/{handle}", f"/dev/{name}", None, kernel.MS_BIND)
         os.close(handle)
-    os.chmod("/dev", 0o555)  # noqa: PTH101
+    # A sample is the owner of what is mounted here, in a user namespace of its own: modes would not hold it off.
+    kernel.mount("devices", "/dev", None, kernel.MS_READ_ONLY_FROM_NOW | _EMPTY)

@@ -34,6 +34,7 @@ def main(handles: list[int], proc: int, config: Config) -> NoReturn:
         payload = _read_payload(handles[wire.PAYLOAD_FD])
         _confine_files(proc, payload["limits"]["tmp_bytes"])
         _place(handles)
+        os.close(wire.PAYLOAD_FD)  # it has been read, and is no business of the program's
         _limit(payload["limits"])
         kernel.drop_capabilities()
         if config.landlock:

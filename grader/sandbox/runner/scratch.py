@@ -7,11 +7,14 @@ import stat
 
 
 def empty(folder: str) -> None:
-    """Remove everything below a folder, however deep and whatever its modes. Raises OSError if something stays.
+    """Remove everything below a folder, however deep and whatever its modes, and make it private again.
+
+    Raises OSError if something stays.
 
     A sample can nest folders deeper than a path can be long, or than a recursion can go. So what is in a sub-folder
     is moved up, next to it, until there is nothing but files and empty folders.
     """
+    os.chmod(folder, 0o700)  # noqa: PTH101 - as the engine made it; a sample may change it
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         moved, fresh = 0, os.urandom(8).hex()  # drawn when the sample is gone: it has no file of that name
