@@ -43,8 +43,10 @@ def test_modes_do_not_keep_a_folder(tmp_path: Path) -> None:
     (tmp_path / "shut").mkdir()
     (tmp_path / "shut" / "file").write_text("x")
     (tmp_path / "shut").chmod(0)
+    tmp_path.chmod(0)
     scratch.empty(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
 
 
 def test_what_cannot_be_removed_is_an_error() -> None:
