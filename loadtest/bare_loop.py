@@ -38,7 +38,9 @@ def cpu_seconds(rows: list[dict[str, Any]], dataset: str, data: Path, *, floor_s
     return total
 
 
-def _judged(rows: list[dict[str, Any]], dataset: str, data: Path, floor_s: float) -> dict[str, dict[str, Any]]:
+def _judged(
+    rows: list[dict[str, Any]], dataset: str, data: Path, floor_s: float
+) -> dict[str, dict[str, Any]]:
     from grader import Limits, grade
 
     os.environ.setdefault("GRADER_DATA_DIR", str(data))
@@ -59,7 +61,7 @@ def _run(source: str, entry_point: str, inputs: list[Any], floor_s: float) -> fl
             sys.stdout = sys.stderr = quiet
             signal.signal(signal.SIGPROF, _stop)
             namespace: dict[str, Any] = {}
-            exec(compile(source, "<program>", "exec"), namespace)  # noqa: S102
+            exec(compile(source, "<program>", "exec"), namespace)
             function = namespace[entry_point]
             for arguments in inputs:
                 signal.setitimer(signal.ITIMER_PROF, floor_s)

@@ -79,7 +79,9 @@ def _compare(
     for _ in range(repeats):
         theirs = _run_evalplus(rows, dataset, python, folder, environment, workers)
         pairs.append((theirs, measure.run(ours)))
-    print(f"{file.name}: {len(rows)} samples, {workers} workers, limits max({_FLOOR_S:g} s, {_FACTOR:g} x reference)")
+    print(
+        f"{file.name}: {len(rows)} samples, {workers} workers, limits max({_FLOOR_S:g} s, {_FACTOR:g} x reference)"
+    )
     for name, pick in (("EvalPlus", 0), ("grader", 1)):
         walls, cpus = [pair[pick].wall_s for pair in pairs], [pair[pick].cpu_s for pair in pairs]
         print(f"  {name:9} wall {statistics.median(walls):7.2f} s   CPU {statistics.median(cpus):7.2f} s")
@@ -88,7 +90,9 @@ def _compare(
     print(f"  EvalPlus / grader: wall {_spread(wall)}, CPU {_spread(cpu)}")
     if bare:
         needed = bare_loop.cpu_seconds(rows, dataset, data, floor_s=_FLOOR_S)
-        print(f"  bare loop: CPU {needed:.2f} s; grader / bare: {_spread([mine.cpu_s / needed for _, mine in pairs])}")
+        print(
+            f"  bare loop: CPU {needed:.2f} s; grader / bare: {_spread([mine.cpu_s / needed for _, mine in pairs])}"
+        )
 
 
 def _spread(ratios: list[float]) -> str:
@@ -113,12 +117,20 @@ def _read(file: Path) -> list[dict[str, Any]]:
 
 
 def _run_evalplus(
-    rows: list[dict[str, Any]], dataset: str, python: Path, folder: Path, environment: dict[str, str], workers: int
+    rows: list[dict[str, Any]],
+    dataset: str,
+    python: Path,
+    folder: Path,
+    environment: dict[str, str],
+    workers: int,
 ) -> measure.Usage:
     samples = folder / "samples.jsonl"
-    samples.write_text("".join(json.dumps({k: row[k] for k in ("task_id", "solution")}) + "\n" for row in rows))
+    samples.write_text(
+        "".join(json.dumps({k: row[k] for k in ("task_id", "solution")}) + "\n" for row in rows)
+    )
     (folder / "samples_eval_results.json").unlink(missing_ok=True)
-    command: list[str | Path] = [python, "-m", "evalplus.evaluate", "--dataset", dataset, "--samples", samples, "--parallel", str(workers)]
+    options = ["--dataset", dataset, "--samples", samples, "--parallel", str(workers)]
+    command: list[str | Path] = [python, "-m", "evalplus.evaluate", *options]
     return measure.run(command, environment)
 
 

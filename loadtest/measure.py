@@ -22,7 +22,9 @@ class Usage:
     cpu_s: float
 
 
-def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Usage:
+def run(
+    command: Sequence[str | Path], env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Usage:
     """Run a command to its end. Orphans that it leaves are waited for, so that their time counts too.
 
     Raises CalledProcessError with what it printed if it fails.
@@ -31,7 +33,12 @@ def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None, cwd
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     subprocess.run(
-        command, env=env and {**os.environ, **env}, cwd=cwd, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        env=env and {**os.environ, **env},
+        cwd=cwd,
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     wall = time.perf_counter() - began
     _reap_orphans()

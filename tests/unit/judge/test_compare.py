@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grader.sandbox.runner.decoding import Foreign, decode
 from grader.judge.compare import is_floats, matches, tolerances
+from grader.sandbox.runner.decoding import Foreign, decode
 from grader.sandbox.runner.encoding import encode
 from grader.suites.task import Comparison
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grader.sandbox.runner.decoding import Foreign, decode
-from grader.sandbox.runner.revive import revive
 from grader.sandbox.runner import encoding
+from grader.sandbox.runner.decoding import Foreign, decode
 from grader.sandbox.runner.encoding import digest, encode, encode_chunks
+from grader.sandbox.runner.revive import revive
 
 Point = namedtuple("Point", "x y")
 

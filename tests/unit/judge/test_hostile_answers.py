@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from grader.sandbox.runner.decoding import DecodeError, Foreign, decode
 from grader.judge.compare import matches
+from grader.sandbox.runner.decoding import DecodeError, Foreign, decode
 from grader.sandbox.runner.encoding import encode
 from grader.suites.task import Comparison
 

@@ -33,7 +33,9 @@ def store_in(folder, sha256="a" * 64, root_key="root"):
 
 def write(store, task, sizes=SIZES, switches=(None, 1, None)):
     header = Header(task.task_id, list(sizes), list(sizes.values()), list(switches))
-    store.write(task, header, encode_inputs(INPUTS), expected_stream(FRAMES), array("d", TIMES), {1: b"a long answer"})
+    store.write(
+        task, header, encode_inputs(INPUTS), expected_stream(FRAMES), array("d", TIMES), {1: b"a long answer"}
+    )
     return store.path(task)
 
 
