@@ -129,7 +129,7 @@ def _run_evalplus(
         "".join(json.dumps({k: row[k] for k in ("task_id", "solution")}) + "\n" for row in rows)
     )
     (folder / "samples_eval_results.json").unlink(missing_ok=True)
-    options = ["--dataset", dataset, "--samples", samples, "--parallel", str(workers)]
+    options: list[str | Path] = ["--dataset", dataset, "--samples", samples, "--parallel", str(workers)]
     command: list[str | Path] = [python, "-m", "evalplus.evaluate", *options]
     return measure.run(command, environment)
 
