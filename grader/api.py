@@ -45,6 +45,7 @@ def score(
     use_cache: bool = True,
     engine: str | None = None,
     sandbox: str | None = None,
+    runtime: str | None = None,
     allow_missing: Sequence[str] = (),
     workers: int | None = None,
     output: FilePath | None = None,
@@ -65,6 +66,7 @@ def score(
     fail_fast: end a sample at its first failing test; the groups after it are then None.
     use_cache: run identical programs of a task once.
     engine, sandbox, workers: by default ``GRADER_ENGINE``, ``GRADER_SANDBOX`` and ``GRADER_WORKERS``.
+    runtime: a runtime registered with the Docker daemon, e.g. "runsc" for gVisor; by default the daemon's own.
     allow_missing: isolation layers that may be missing; every verdict is stamped with those in force.
     output: a JSONL file that verdicts are written to as they come; a file beside it says what run it is of.
     resume: go on with the interrupted run that wrote ``output``.
@@ -79,7 +81,7 @@ def score(
 
     """
     path = Path(samples)
-    options = _options(engine, sandbox, allow_missing, workers, limits, fail_fast, use_cache)
+    options = _options(engine, sandbox, runtime, allow_missing, workers, limits, fail_fast, use_cache)
     ks = checked_ks(k)
     check_readable(path)
     outputs = Outputs.checked(path, output, summary_output, evalplus_output, resume)
@@ -101,6 +103,7 @@ def grade(
     use_cache: bool = True,
     engine: str | None = None,
     sandbox: str | None = None,
+    runtime: str | None = None,
     allow_missing: Sequence[str] = (),
     workers: int | None = None,
 ) -> Iterator[Verdict]:
@@ -112,7 +115,7 @@ def grade(
 
     Parameters and errors are those of :func:`score`. A sample that cannot be graded raises SampleError.
     """
-    options = _options(engine, sandbox, allow_missing, workers, limits, fail_fast, use_cache)
+    options = _options(engine, sandbox, runtime, allow_missing, workers, limits, fail_fast, use_cache)
     loaded = registry.load(suite)
     chosen = checked_groups(loaded, groups)
     checked: Iterable[GivenSample] = _checked(samples, loaded)
@@ -125,6 +128,7 @@ def grade(
 def _options(
     engine: str | None,
     sandbox: str | None,
+    runtime: str | None,
     allow_missing: Sequence[str],
     workers: int | None,
     limits: Limits | None,
@@ -134,6 +138,7 @@ def _options(
     return Options(
         engine=engine or settings.engine(),
         sandbox=sandbox or settings.sandbox(),
+        runtime=runtime,
         allow_missing=tuple(allow_missing),
         workers=settings.workers() if workers is None else workers,
         limits=limits or Limits(),

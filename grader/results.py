@@ -40,6 +40,7 @@ class RunIdentity:
     fail_fast: bool
     sandbox: str
     allow_missing: Sequence[str]
+    runtime: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the identity as plain data, the grader's version included."""

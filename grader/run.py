@@ -84,6 +84,7 @@ class Options:
 
     engine: str
     sandbox: str
+    runtime: str | None = None
     allow_missing: tuple[str, ...] = ()
     workers: int | None = None
     limits: Limits = field(default_factory=Limits)
@@ -101,6 +102,8 @@ class Options:
             raise InputError(
                 f"the engine {self.engine!r} is not there yet in this version; use --engine local"
             )
+        if self.runtime is not None and self.sandbox != "docker":
+            raise InputError(f"the runtime {self.runtime!r} is Docker's; give --sandbox docker with it")
         if self.workers is not None and not 1 <= self.workers <= settings.MAX_WORKERS:
             raise InputError(f"workers is {self.workers}; give a number from 1 to {settings.MAX_WORKERS}")
         if not (math.isfinite(self.limits.time_floor_s) and math.isfinite(self.limits.time_factor)):
@@ -197,6 +200,7 @@ class ScoreRun:
             limits=self.options.limits,
             fail_fast=self.options.fail_fast,
             sandbox=self.options.sandbox,
+            runtime=self.options.runtime,
             allow_missing=self.options.allow_missing,
         )
         ids = {sample.sample_id for sample in self.samples}
@@ -241,6 +245,8 @@ def make_engine(
     from grader.engines.local import LocalEngine
 
     weaker: dict[str, Any] = {"allow_missing": options.allow_missing} if options.allow_missing else {}
+    if options.runtime is not None:
+        weaker["runtime"] = options.runtime
     return LocalEngine(
         suite,
         limits=options.limits,

@@ -19,7 +19,7 @@ import grader
 from grader import settings
 from grader.errors import GraderError, InfrastructureError, InputError, SandboxError, SuiteError
 from grader.limits import Limits
-from grader.sandbox import cgroup, preflight, rootfs
+from grader.sandbox import factory
 from grader.suites.task import FunctionTests, Suite, Task
 from grader.worker.bundle import BundleStore
 from grader.worker.grading import Policy, infrastructure_error
@@ -61,11 +61,12 @@ class LocalEngine:
         fail_fast: bool = True,
         workers: int | None = None,
         sandbox: str = "auto",
+        runtime: str | None = None,
         allow_missing: tuple[str, ...] = (),
         on_progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
-        if sandbox not in ("auto", "namespaces"):
-            raise InputError(f"sandbox {sandbox!r} is not available in this version; use auto or namespaces")
+        self._backend = factory.checked_backend(sandbox, runtime)
+        self._runtime = runtime
         self._suite = suite
         self._limits = limits
         self._policy = Policy(limits, groups, fail_fast)
@@ -81,17 +82,19 @@ class LocalEngine:
         self._again: deque[Grade] = deque()
 
     def __enter__(self) -> Self:
-        preflight.require(self._allow_missing)
-        cgroup.remove_abandoned()
         cache = settings.cache_dir()
-        root = rootfs.prepare_root(cache, on_progress=lambda: self._report("sandbox packages", 0, 1))
-        self._store = BundleStore(cache, self._suite, rootfs.root_key())
+        cells = factory.prepare(
+            self._backend,
+            cache,
+            runtime=self._runtime,
+            allow_missing=self._allow_missing,
+            on_progress=lambda: self._report("sandbox packages", 0, 1),
+        )
+        self._store = BundleStore(cache, self._suite, cells.key)
         self._setup = Setup(
             suite=replace(self._suite, tasks={}),
             cache=cache,
-            root=root,
-            root_key=rootfs.root_key(),
-            backend="namespaces",
+            cells=cells,
             limits=self._limits,
             policy=self._policy,
         )
@@ -256,7 +259,7 @@ class LocalEngine:
             return
         self._pool.remove(worker)
         _end(worker)
-        _remove_groups_of_the_dead()
+        _remove_cells_of_the_dead(self._backend)
         self._starts_without_verdict += 1
         if self._starts_without_verdict > _WORKER_STARTS:
             status = worker.process.returncode
@@ -282,7 +285,7 @@ class LocalEngine:
         for worker in self._pool:
             _end(worker)
         self._pool = []
-        _remove_groups_of_the_dead()
+        _remove_cells_of_the_dead(self._backend)
 
 
 def _end(worker: _WorkerProcess) -> None:
@@ -298,10 +301,10 @@ def _end(worker: _WorkerProcess) -> None:
         process.wait()
 
 
-def _remove_groups_of_the_dead() -> None:
-    """Remove control groups whose worker was killed; their last processes may need a moment to be gone."""
+def _remove_cells_of_the_dead(backend: str) -> None:
+    """Remove cells whose worker was killed; their last processes may need a moment to be gone."""
     for _ in range(50):
-        if cgroup.remove_abandoned() == 0:
+        if factory.reap_orphans(backend) == 0:
             return
         time.sleep(0.02)
 

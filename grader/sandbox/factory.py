@@ -1,7 +1,9 @@
-"""Make a cell by the name of its backend."""
+"""Make cells by the name of their backend: once per engine what they are made from, then a cell per worker."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from grader.errors import InputError, SandboxError
@@ -9,6 +11,74 @@ from grader.limits import Limits
 from grader.sandbox.cell import Cell
 
 BACKENDS = ("namespaces", "docker")
+DEFAULT_BACKEND = "namespaces"
+
+
+@dataclass(frozen=True, slots=True)
+class CellSource:
+    """What an engine's cells are made from; it travels to the workers.
+
+    ``key`` names the interpreter and packages that programs find, for caches of what they answer. ``digest`` names
+    everything in the cell, the runner included (a container's image by its digest), for caches of verdicts.
+    """
+
+    backend: str
+    key: str
+    digest: str
+    root: Path | None = None
+    runtime: str | None = None
+    image: str | None = None
+    allow_missing: tuple[str, ...] = ()
+
+    def make(self, limits: Limits) -> Cell:
+        """Return a new cell. Raises SandboxError where it cannot be made."""
+        return make_cell(
+            self.backend, self.root, limits, self.runtime, image=self.image, allow_missing=self.allow_missing
+        )
+
+
+def prepare(
+    sandbox: str,
+    cache: Path,
+    *,
+    runtime: str | None = None,
+    image: str | None = None,
+    allow_missing: tuple[str, ...] = (),
+    on_progress: Callable[[], None] = lambda: None,
+) -> CellSource:
+    """Check that cells can be made, remove those of graders that crashed, and make what cells are made from.
+
+    ``sandbox`` is a backend or ``auto``, which means ``namespaces``: never something weaker because that is missing.
+    Raises InputError for options that do not go together, SandboxError with the remedy for what is missing.
+    """
+    backend = checked_backend(sandbox, runtime, image)
+    if backend == "docker":
+        return _prepare_docker(runtime, image, allow_missing)
+    from grader.sandbox import preflight, rootfs
+
+    preflight.require(allow_missing)
+    reap_orphans(backend)
+    root = rootfs.prepare_root(cache, on_progress=on_progress)
+    digest = f"{root.name}-{rootfs.runner_digest()[:12]}"
+    return CellSource(backend, rootfs.root_key(), digest, root=root, allow_missing=allow_missing)
+
+
+def _prepare_docker(runtime: str | None, image: str | None, allow_missing: tuple[str, ...]) -> CellSource:
+    # The Docker SDK is an extra, and its import takes as long as making the embedded cell.
+    from grader.sandbox import docker_engine, docker_orphans, images
+
+    client = docker_engine.connect()
+    try:
+        if runtime is not None:
+            docker_engine.is_gvisor(client, runtime)
+        docker_orphans.reap(client)
+        found = images.find(client, image or images.reference())
+    finally:
+        client.close()
+    key = found.root_key or found.id.removeprefix("sha256:")[:16]
+    return CellSource(
+        "docker", key, found.id, runtime=runtime, image=found.reference, allow_missing=allow_missing
+    )
 
 
 def make_cell(
@@ -27,15 +97,10 @@ def make_cell(
 
     Raises InputError for an unknown backend or an option that it has not, SandboxError where the cell cannot be made.
     """
-    if backend == "docker":
-        # The Docker SDK is an extra, and its import takes as long as making the embedded cell.
+    if checked_backend(backend, runtime, image) == "docker":
         from grader.sandbox.docker import DockerCell
 
         return DockerCell(limits, image=image, runtime=runtime, allow_missing=allow_missing)
-    if backend != "namespaces":
-        raise InputError(f"there is no sandbox {backend!r}; give one of {', '.join(BACKENDS)}")
-    if runtime is not None or image is not None:
-        raise InputError("a runtime or an image is for the docker sandbox: add --sandbox docker")
     if root is None:
         raise SandboxError("the embedded sandbox needs its root folder (grader.sandbox.rootfs.prepare_root)")
     from grader.sandbox.namespaces import NamespaceCell
@@ -43,21 +108,14 @@ def make_cell(
     return NamespaceCell(root, limits)
 
 
-def environment_key(backend: str, root_key: str, image: str | None = None) -> str:
-    """Return what decides which interpreter and packages a program finds, for the keys of caches.
-
-    For ``namespaces`` that is the root's key; for ``docker`` the image's digest. Raises SandboxError where the image is
-    missing.
-    """
-    if backend != "docker":
-        return root_key
-    from grader.sandbox import docker_engine, images
-
-    client = docker_engine.connect()
-    try:
-        return images.find(client, image or images.reference()).id.removeprefix("sha256:")[:16]
-    finally:
-        client.close()
+def checked_backend(sandbox: str, runtime: str | None = None, image: str | None = None) -> str:
+    """Return the backend that a ``--sandbox`` means. Raises InputError where the options do not go together."""
+    backend = DEFAULT_BACKEND if sandbox == "auto" else sandbox
+    if backend not in BACKENDS:
+        raise InputError(f"there is no sandbox {sandbox!r}; give auto or one of {', '.join(BACKENDS)}")
+    if backend != "docker" and (runtime is not None or image is not None):
+        raise InputError("a runtime or an image is for the docker sandbox; give --sandbox docker with it")
+    return backend
 
 
 def reap_orphans(backend: str) -> int:

@@ -8,7 +8,6 @@ the runner of another version.
 from __future__ import annotations
 
 import compileall
-import hashlib
 import io
 import json
 import os
@@ -31,7 +30,7 @@ from grader.sandbox.runner import wire
 # (docs/docker.md): so numpy it is.
 PACKAGES: dict[str, tuple[str, ...]] = {"python": (), "python-scientific": rootfs.PACKAGES}
 DEFAULT = "python-scientific"
-LABEL = "grader.sandbox"
+LABEL, ROOT_LABEL, RUNNER_LABEL = "grader.sandbox", "grader.root", "grader.runner"
 _RUNNER = Path(__file__).parent / "runner"
 _COMMAND = ["/python/bin/python3", "-P", "-s", "-S", "-B", "-X", "utf8", "/runner"]
 # The same as in the embedded cell: a program must not be able to tell the two apart.
@@ -42,25 +41,20 @@ _ENVIRONMENT = {"PATH": "", "LD_LIBRARY_PATH": "/python/lib", "LANG": "C.UTF-8",
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image that is there. ``id`` is its digest: it decides what a program finds, so it belongs in cache keys."""
+    """An image that is there. ``id`` is its digest: it decides what a program finds, so it belongs in cache keys.
+
+    ``root_key`` is that of the root folder it was made from, "" if it was not made from one.
+    """
 
     reference: str
     id: str
-
-
-def runner_digest() -> str:
-    """Return a hash of the runner's source, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    for file in sorted(_RUNNER.glob("*.py")):
-        content = file.read_bytes()
-        digest.update(f"{file.name}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()
+    root_key: str
 
 
 def reference(name: str = DEFAULT) -> str:
     """Return the name and tag of the image that this grader needs. Raises InputError for an unknown name."""
     root = rootfs.root_key(_packages(name))
-    return f"grader/{name}:{root}-{runner_digest()[:12]}"
+    return f"grader/{name}:{root}-{rootfs.runner_digest()[:12]}"
 
 
 def _packages(name: str) -> tuple[str, ...]:
@@ -76,7 +70,9 @@ def find(client: Any, wanted: str) -> Image:
 
     try:
         with docker_engine.explained(f"cannot look for the image {wanted}"):
-            return Image(wanted, client.inspect_image(wanted)["Id"])
+            found = client.inspect_image(wanted)
+            labels = found["Config"].get("Labels") or {}
+            return Image(wanted, found["Id"], labels.get(ROOT_LABEL, ""))
     except SandboxError as error:
         if not isinstance(error.__cause__, docker.errors.NotFound):
             raise
@@ -161,7 +157,7 @@ def _add_runner(client: Any, base: str, wanted: str) -> None:
         unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
         compileall.compile_dir(runner, ddir="/runner", quiet=2, invalidation_mode=unchecked)
         with _context({"Dockerfile": "\n".join(lines).encode()}, {"runner": runner}) as context:
-            _run_build(client, context, wanted)
+            _run_build(client, context, wanted, base.rpartition(":")[2])
 
 
 def _build_from_dockerfile(client: Any, name: str, wanted: str) -> None:
@@ -177,7 +173,7 @@ def _build_from_dockerfile(client: Any, name: str, wanted: str) -> None:
         "errors.py": _RUNNER.parents[1] / "errors.py",
     }
     with _context({"Dockerfile": (folder / "Dockerfile").read_bytes()}, sources) as context:
-        _run_build(client, context, wanted)
+        _run_build(client, context, wanted, root_key="")
 
 
 @contextmanager
@@ -201,10 +197,10 @@ def _context(files: dict[str, bytes], sources: dict[str, Path]) -> Iterator[Any]
         yield packed
 
 
-def _run_build(client: Any, context: Any, wanted: str) -> None:
+def _run_build(client: Any, context: Any, wanted: str, root_key: str) -> None:
     doing = f"cannot build {wanted}"
     with docker_engine.explained(doing):
-        labels = {LABEL: "image", "grader.runner": runner_digest()}
+        labels = {LABEL: "image", RUNNER_LABEL: rootfs.runner_digest(), ROOT_LABEL: root_key}
         steps = client.build(
             fileobj=context, custom_context=True, tag=wanted, rm=True, forcerm=True,
             decode=True, labels=labels,

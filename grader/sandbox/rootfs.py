@@ -27,6 +27,7 @@ _FORMAT = "7"
 _LEFT_OUT = ("site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip",
              "lib2to3", "pydoc_data", "__pycache__", "config-*", "sitecustomize.py", "usercustomize.py",
              "EXTERNALLY-MANAGED", "*.a", "_tkinter*", "_test*", "_ctypes_test*", "xxlimited*")  # fmt: skip
+_RUNNER = Path(__file__).parent / "runner"
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 
 # Imports the extension modules below the given folders and prints the files that the loader has mapped.
@@ -53,6 +54,15 @@ def root_key(packages: tuple[str, ...] = PACKAGES) -> str:
     binary = _interpreter().stat()
     parts = (_FORMAT, sys.version, sysconfig.get_paths()["stdlib"], str(binary.st_size), *packages)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def runner_digest() -> str:
+    """Return a hash of the runner's source, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    for file in sorted(_RUNNER.glob("*.py")):
+        content = file.read_bytes()
+        digest.update(f"{file.name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
 
 
 def prepare_root(

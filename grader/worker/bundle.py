@@ -26,7 +26,7 @@ from grader.sandbox.runner import wire
 from grader.suites.task import FunctionTests, StdioTests, Suite, Task
 
 # Part of every bundle's place on disk: raise it when encoding, bundle format or comparison data change.
-_FORMAT = 5
+_FORMAT = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from grader.limits import Limits
+from grader.sandbox.factory import CellSource
 from grader.suites.task import Suite, Task
 from grader.worker.grading import Policy
 from grader.worker.program import Program
@@ -18,9 +19,7 @@ class Setup:
 
     suite: Suite
     cache: Path
-    root: Path
-    root_key: str
-    backend: str
+    cells: CellSource
     limits: Limits
     policy: Policy
 

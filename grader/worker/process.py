@@ -12,7 +12,6 @@ from typing import Any
 
 from grader.errors import CellLostError, GraderError, SuiteError
 from grader.sandbox.cell import Answers, Cell, Done
-from grader.sandbox.namespaces import NamespaceCell
 from grader.worker.bundle import BundleStore
 from grader.worker.grading import VerdictFields, grade, infrastructure_error
 from grader.worker.link import Link
@@ -41,7 +40,7 @@ class Worker:
     def __init__(self, link: Link, setup: Setup) -> None:
         self._link = link
         self._setup = setup
-        self._store = BundleStore(setup.cache, setup.suite, setup.root_key)
+        self._store = BundleStore(setup.cache, setup.suite, setup.cells.key)
         self._cell = self._new_cell()
         self._stamp = {"backend": self._cell.backend, "layers": self._cell.layers}
         self._memory = setup.limits.memory_bytes
@@ -60,7 +59,7 @@ class Worker:
             self._cell.close()
 
     def _new_cell(self) -> Cell:
-        return NamespaceCell(self._setup.root, self._setup.limits)
+        return self._setup.cells.make(self._setup.limits)
 
     def _wait(self) -> None:
         readable, _, _ = select.select([self._link.reader, self._cell.reader], self._cell.writers, [])

@@ -5,9 +5,11 @@ calls a method that a program's class could override, and what its fast path nee
 a program that patches ``builtins`` or ``marshal`` for its own purposes still gets its answers out.
 """
 
+import _pickle
 import builtins
 import collections
 import hashlib
+import io
 import itertools
 import marshal
 import sys
@@ -33,6 +35,10 @@ _NAME_CHARACTERS = 100
 globals()["__builtins__"] = dict(vars(builtins))
 
 _dumps, _sha256, _modules = marshal.dumps, hashlib.sha256, sys.modules
+_OPAQUE = b"Q\x06opaque"
+_Pickler, _BytesIO = _pickle.Pickler, io.BytesIO
+# EXT1, EXT2, EXT4, NEWOBJ, EMPTY_SET, ADDITEMS, FROZENSET, NEWOBJ_EX, STACK_GLOBAL
+_UNCLEAR_OPCODES = tuple(bytes([code]) for code in (0x82, 0x83, 0x84, 0x81, 0x8F, 0x90, 0x91, 0x92, 0x93))
 _flatten, _take = itertools.chain.from_iterable, itertools.islice
 _deque_iterator = collections.deque.__iter__
 _type_name = type.__dict__["__name__"].__get__
@@ -95,13 +101,48 @@ def encode_chunks(value: object) -> Iterator[bytes]:
             yield b"".join([_encode_whole(item) for item in items])
 
 
-def digest(value: object) -> tuple[int, bytes]:
-    """Return the length in bytes and the SHA-256 of ``encode(value)``, in bounded memory."""
-    length, hashed = 0, _sha256()
-    for chunk in encode_chunks(value):
-        length += len(chunk)
-        hashed.update(chunk)
+def digest(value: object) -> tuple[int, bytes] | None:
+    """Return a length in bytes and a SHA-256 that equal values with equal types have in common, in bounded memory;
+    None where something in the value is opaque, and so equal to nothing.
+
+    A long list or tuple is hashed in slices, each as pickle writes it where that is canonical: three times as fast as
+    marshal. Nothing is ever unpickled.
+    """
+    count = _len_of_sequence(value)
+    if count <= _SLICE_ITEMS:
+        data = _encode_whole(value)
+        return None if _OPAQUE in data else (len(data), _sha256(data).digest())
+    length, hashed = 0, _sha256(_header(_SEQUENCE_TAGS[type(value)], count))
+    for start in range(0, count, _SLICE_ITEMS):
+        items = list(value[start : start + _SLICE_ITEMS])  # type: ignore[index]  # exactly a list or a tuple
+        pickled = _pickled(items)
+        data = encode(items) if pickled is None else pickled
+        if pickled is None and _OPAQUE in data:
+            return None
+        hashed.update(_header(b"M" if pickled is None else b"P", len(data)))
+        hashed.update(data)
+        length += len(data)
     return length, hashed.digest()
+
+
+def _pickled(items: list[Any]) -> bytes | None:
+    """Return pickle's bytes where they depend on values and types alone, else None.
+
+    Without its memo (``fast``) pickle writes equal plain values alike, but sets in any order, and objects of classes
+    by naming something to call: then one of these opcodes occurs, or the same byte in a text or number, which costs
+    no more than time.
+    """
+    buffer = _BytesIO()
+    pickler = _Pickler(buffer, 4)
+    pickler.fast = True
+    try:
+        pickler.dump(items)
+    except MemoryError:
+        raise
+    except Exception:
+        return None
+    data = buffer.getvalue()
+    return None if any(opcode in data for opcode in _UNCLEAR_OPCODES) else data
 
 
 def _len_of_sequence(value: object) -> int:

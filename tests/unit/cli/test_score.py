@@ -104,7 +104,6 @@ def test_only_the_tasks_that_samples_name_are_prepared(grader, engines, samples)
     [
         (["--profile", "rewards"], "--profile rewards is not available in this version"),
         (["--engine", "ray"], "'ray' is not there yet"),
-        (["--runtime", "runsc", "--sandbox", "docker"], "--runtime runsc is not available"),
         (["--runtime", "runc"], "--sandbox docker"),
         (["--k", "0"], "k is 0"),
         (["--k", "1,x"], "--k is '1,x'"),

@@ -1,4 +1,3 @@
-import hashlib
 import itertools
 import marshal
 import subprocess
@@ -227,13 +226,73 @@ def test_sets_have_one_order_on_both_paths_and_under_every_hash_seed():
 @pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001, 2000, 2500])
 @pytest.mark.parametrize("item", ["red", "cats", 7, object(), ("a", [1.5])])
 @pytest.mark.parametrize("kind", [list, tuple])
-def test_pieces_and_digest_are_those_of_the_whole(count, item, kind):
+def test_pieces_are_those_of_the_whole(count, item, kind):
     value = kind([item] * count)
     whole = encode(value)
     assert b"".join(encode_chunks(value)) == whole
-    assert digest(value) == (len(whole), hashlib.sha256(whole).digest())
     if type(item) is not object:
         assert whole == marshal.dumps(value, 2)
+
+
+plain = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.just(...)
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.complex_numbers(allow_nan=False)
+    | st.text(st.characters(codec=None))
+    | st.binary(),
+    lambda inner: (
+        st.lists(inner)
+        | st.lists(inner).map(tuple)
+        | st.dictionaries(st.text() | st.integers(), inner)
+        | st.sets(st.integers() | st.text())
+        | st.frozensets(st.floats(allow_nan=False))
+    ),
+    max_leaves=30,
+)
+
+
+@given(st.lists(plain, max_size=5), st.sampled_from([1, 700]), st.sampled_from([list, tuple]))
+def test_the_digest_is_that_of_the_value_not_of_the_objects(items, times, kind):
+    value = kind(items * times)
+    same = kind(decode(encode(items)) * times)  # equal, and no object shared with it
+    assert digest(value) == digest(same)
+    assert digest(value) != digest(kind([*items, 1] * times))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (-1, -2),
+        (1, True),
+        (1, 1.0),
+        ("a", b"a"),
+        (("a", "bc"), ("ab", "c")),
+        ([1], (1,)),
+        (0.0, -0.0),
+        (None, False),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 3000])
+def test_digests_tell_values_and_types_apart(one, other, count):
+    assert digest([one] * count) != digest([other] * count)
+    assert digest([one] * count) != digest((one,) * count)
+
+
+def test_the_digest_does_not_depend_on_the_order_in_which_a_set_was_filled():
+    up, down = set(range(0, 80_000, 1000)), set(range(79_000, -1000, -1000))
+    assert digest([up] * 3000) == digest([down] * 3000)
+
+
+def test_the_digest_of_foreign_objects_is_that_of_what_they_mean():
+    class Text(str):
+        """Equal to a str, and not one."""
+
+    assert digest([Text("a")] * 3000) != digest(["a"] * 3000)
+    assert digest([object()] * 3000) is None
+    assert digest([[], object()]) is None
 
 
 def test_a_huge_list_is_never_encoded_whole():
@@ -260,26 +319,6 @@ leave(0)
     folder = str(Path(encoding.__file__).parent)
     done = subprocess.run([sys.executable, "-I", "-c", source, folder], capture_output=True, check=False)
     assert done.stdout == encode([1, "s", deque([2])] * 2000)
-
-
-plain = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.just(...)
-    | st.integers()
-    | st.floats(allow_nan=False)
-    | st.complex_numbers(allow_nan=False)
-    | st.text(st.characters(codec=None))
-    | st.binary(),
-    lambda inner: (
-        st.lists(inner)
-        | st.lists(inner).map(tuple)
-        | st.dictionaries(st.text() | st.integers(), inner)
-        | st.sets(st.integers() | st.text())
-        | st.frozensets(st.floats(allow_nan=False))
-    ),
-    max_leaves=30,
-)
 
 
 def same(left, right):
