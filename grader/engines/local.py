@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
@@ -250,7 +251,8 @@ class LocalEngine:
         assert process.stdin
         assert process.stdout
         worker = _WorkerProcess(process, Link(process.stdout.fileno(), process.stdin.fileno()))
-        worker.link.send(self._setup)
+        with contextlib.suppress(BrokenPipeError):  # dead at once: its closed link will say so
+            worker.link.send(self._setup)
         return worker
 
     def _replace(self, worker: _WorkerProcess) -> None:

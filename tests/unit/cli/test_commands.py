@@ -25,8 +25,6 @@ def test_help_names_every_command(grader):
     "arguments",
     [
         ["serve", "--port", "1"],
-        ["images", "build"],
-        ["images", "build", "--x"],
         ["report", "v.jsonl", "-o", "r.html"],
     ],
 )
@@ -34,6 +32,30 @@ def test_commands_of_later_versions_keep_their_place(grader, arguments):
     code, out, err = grader(*arguments)
     assert (code, out) == (2, "")
     assert "is not available in this version" in err
+
+
+def test_images_are_built_by_name(grader, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr("grader.sandbox.rootfs.prepare_root", lambda *_, **__: tmp_path / "root")
+    monkeypatch.setattr(
+        "grader.sandbox.images.build",
+        lambda name, *, offline, on_progress: asked.append((name, offline)) or "sha256:0",
+    )
+    code, out, _ = grader("images", "build", "--offline")
+    assert code == 0
+    assert asked == [("python", True), ("python-scientific", True)]
+    assert out.count("sha256:0") == 2
+    assert grader("images", "build", "python")[0] == 0
+    assert asked[2:] == [("python", False)]
+    assert grader("images", "build", "--root-only")[0] == 0
+    assert len(asked) == 3
+
+
+def test_an_unknown_image_is_bad_usage(grader, monkeypatch, tmp_path):
+    monkeypatch.setattr("grader.sandbox.rootfs.prepare_root", lambda *_, **__: tmp_path / "root")
+    code, _, err = grader("images", "build", "perl")
+    assert code == 2
+    assert "give one of python, python-scientific" in err
 
 
 def mechanism(name, ok=True, required=True):
