@@ -76,9 +76,7 @@ def _prepare_docker(runtime: str | None, image: str | None, allow_missing: tuple
     finally:
         client.close()
     key = found.root_key or found.id.removeprefix("sha256:")[:16]
-    return CellSource(
-        "docker", key, found.id, runtime=runtime, image=found.reference, allow_missing=allow_missing
-    )
+    return CellSource("docker", key, found.id, runtime=runtime, image=found.id, allow_missing=allow_missing)
 
 
 def make_cell(
@@ -116,6 +114,30 @@ def checked_backend(sandbox: str, runtime: str | None = None, image: str | None 
     if backend != "docker" and (runtime is not None or image is not None):
         raise InputError("a runtime or an image is for the docker sandbox; give --sandbox docker with it")
     return backend
+
+
+def unavailable_reason(sandbox: str, runtime: str | None = None) -> str:
+    """Say why cells cannot be made here, with the remedy; "" if nothing is known to be missing.
+
+    A missing image does not count: it can be made (``grader.sandbox.images.build``). Raises InputError.
+    """
+    try:
+        if checked_backend(sandbox, runtime) == "docker":
+            from grader.sandbox import docker_engine
+
+            client = docker_engine.connect()
+            try:
+                if runtime is not None:
+                    docker_engine.is_gvisor(client, runtime)
+            finally:
+                client.close()
+        else:
+            from grader.sandbox import preflight
+
+            preflight.require()
+    except SandboxError as error:
+        return str(error)
+    return ""
 
 
 def reap_orphans(backend: str) -> int:

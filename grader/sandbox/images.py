@@ -72,10 +72,17 @@ def find(client: Any, wanted: str) -> Image:
         with docker_engine.explained(f"cannot look for the image {wanted}"):
             found = client.inspect_image(wanted)
             labels = found["Config"].get("Labels") or {}
-            return Image(wanted, found["Id"], labels.get(ROOT_LABEL, ""))
+            image = Image(wanted, found["Id"], labels.get(ROOT_LABEL, ""))
     except SandboxError as error:
         if not isinstance(error.__cause__, docker.errors.NotFound):
             raise
+    else:
+        if labels.get(RUNNER_LABEL) != rootfs.runner_digest():
+            raise SandboxError(
+                f"the image {wanted} has the runner of another version of the grader, or is none of its images: make "
+                "one that fits with `grader images build --offline`"
+            )
+        return image
     name = wanted.removeprefix("grader/").partition(":")[0]
     name = name if name in PACKAGES else DEFAULT
     raise SandboxError(
@@ -123,7 +130,7 @@ def _import_root(client: Any, root: Path, base: str) -> None:
         tempfile.TemporaryFile(prefix="grader-image-") as packed,
     ):
         with tarfile.open(fileobj=packed, mode="w") as archive:
-            archive.add(root, ".", filter=_owned_by_root)
+            archive.add(root.resolve(), ".", filter=_owned_by_root)
         packed.seek(0)
         # A generator: of a file the SDK would send both a length and chunks, which the daemon refuses.
         pieces = iter(lambda: packed.read(1 << 20), b"")

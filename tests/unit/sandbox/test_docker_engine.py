@@ -1,0 +1,125 @@
+"""What an operator is told when containers cannot be had. No daemon is needed here."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from grader.errors import InputError, SandboxError
+from grader.sandbox import docker_engine, docker_orphans, docker_seccomp, factory, images, seccomp
+
+docker = pytest.importorskip("docker")
+
+
+def test_no_daemon(monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    with pytest.raises(
+        SandboxError, match=r"no Docker daemon answers at unix:///nowhere.*start it"
+    ) as raised:
+        docker_engine.connect()
+    assert factory.unavailable_reason("docker") == str(raised.value)
+
+
+def test_a_daemon_elsewhere(monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "tcp://192.0.2.1:2376")
+    with pytest.raises(SandboxError, match="a daemon on this machine"):
+        docker_engine.connect()
+
+
+def test_no_sdk(monkeypatch):
+    monkeypatch.setitem(sys.modules, "docker", None)
+    with pytest.raises(SandboxError, match=r"pip install 'grader\[docker\]'"):
+        docker_engine.connect()
+
+
+def test_an_old_daemon(monkeypatch):
+    old = SimpleNamespace(api_version="1.39", version=lambda: {"Version": "18.09"}, close=lambda: None)
+    monkeypatch.setattr(docker, "APIClient", lambda **_: old)
+    with pytest.raises(SandboxError, match=r"18\.09 \(API 1\.39\); cells need 20\.10"):
+        docker_engine.connect()
+
+
+@pytest.mark.parametrize(
+    ("said", "cause", "remedy"),
+    [
+        ("No such image: grader/python:x", "the image is missing", "grader images build"),
+        ("Unknown runtime specified runsc", "not registered", "daemon.json"),
+        ("write /var/lib/docker/x: no space left on device", "disk is full", "docker system df"),
+        (
+            "OCI runtime create failed: error loading seccomp filter into kernel",
+            "seccomp profile",
+            "libseccomp",
+        ),
+        ("failed to create shim: unable to apply cgroup configuration", "control group", "delegated"),
+        ("something else", "something else", ""),
+    ],
+)
+def test_the_daemons_errors_are_explained(said, cause, remedy):
+    with pytest.raises(SandboxError) as raised, docker_engine.explained("cannot make a container"):
+        raise docker.errors.APIError("500 Server Error", explanation=said)
+    text = str(raised.value)
+    assert text.startswith("cannot make a container: ")
+    assert cause in text
+    assert remedy in text
+
+
+def test_a_runtime_that_is_not_registered():
+    client = SimpleNamespace(
+        info=lambda: {"Runtimes": {"runc": {"path": "runc"}, "gv": {"path": "/usr/bin/runsc"}}}
+    )
+    assert docker_engine.is_gvisor(client, "gv")
+    assert not docker_engine.is_gvisor(client, "runc")
+    with pytest.raises(SandboxError, match=r"'runsc' is not registered.*it has gv, runc"):
+        docker_engine.is_gvisor(client, "runsc")
+
+
+def test_options_that_do_not_go_together(tmp_path):
+    with pytest.raises(InputError, match="--sandbox docker"):
+        factory.prepare("auto", tmp_path, runtime="runsc")
+    with pytest.raises(InputError, match="no sandbox 'chroot'"):
+        factory.prepare("chroot", tmp_path)
+    assert factory.checked_backend("auto") == "namespaces"
+
+
+def test_an_unknown_image():
+    with pytest.raises(InputError, match="give one of python, python-scientific"):
+        images.reference("perl")
+
+
+def test_an_image_is_named_after_everything_in_it(monkeypatch):
+    before = images.reference()
+    assert before != images.reference("python")
+    monkeypatch.setattr("grader.sandbox.rootfs.runner_digest", lambda: "0" * 64)
+    assert images.reference() != before
+
+
+def test_the_published_seccomp_profile_is_ours():
+    published = Path(__file__).parents[3] / "sandbox_images" / "seccomp.json"
+    again = "python -m grader.sandbox.docker_seccomp > sandbox_images/seccomp.json"
+    assert published.read_text() == docker_seccomp.text(), f"make it again: {again}"
+
+
+def test_the_profile_allows_no_call_that_kills_a_sample_but_those_of_the_runner():
+    allowed = {name for rule in docker_seccomp.profile()["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW"
+               for name in rule["names"]}  # fmt: skip
+    assert allowed & set(seccomp._KILLED) == {"mount", "unshare"}
+    json.dumps(docker_seccomp.profile())
+
+
+def test_only_an_owner_that_lives_keeps_a_container():
+    own = docker_orphans.own_labels()[docker_orphans.OWNER_LABEL]
+    machine, pid, started = own.rsplit("/", 2)
+    assert pid == str(os.getpid())
+    assert not docker_orphans.is_orphan(own, "running")
+    assert not docker_orphans.is_orphan(own, "exited")
+    assert docker_orphans.is_orphan(f"{machine}/{pid}/{int(started) + 1}", "running")
+    assert docker_orphans.is_orphan(f"{machine}/4194304/1", "running")
+
+
+@pytest.mark.parametrize("owner", ["", "elsewhere/1/2/3", "a/b", "boot/4026531836/x/5"])
+def test_of_another_machine_only_what_has_ended_is_an_orphan(owner):
+    assert not docker_orphans.is_orphan(owner, "running")
+    assert docker_orphans.is_orphan(owner, "exited")
