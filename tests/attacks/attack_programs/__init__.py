@@ -1,0 +1,18 @@
+"""The attack programs, by section of the catalogue; ``ALL`` has every one of them."""
+
+from __future__ import annotations
+
+from attack_programs import (
+    escaping,
+    evading,
+    exhausting,
+    forging,
+    frames,
+    network,
+    output,
+    persisting,
+    reading,
+)
+
+SECTIONS = (forging, frames, reading, exhausting, evading, persisting, escaping, network, output)
+ALL = [attack for section in SECTIONS for attack in section.ATTACKS]
