@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+import socket
 
 from grader.errors import CellLostError, SandboxError
 from grader.limits import MIB, Limits
@@ -40,7 +40,7 @@ class DockerCell(Cell):
     ) -> None:
         self._client = docker_engine.connect()
         self._container = ""
-        self._socket: Any = None
+        self._pipe: socket.socket | None = None
         self._stream = Demultiplexer()
         self._group: cgroup.Group | None = None
         try:
@@ -70,13 +70,10 @@ class DockerCell(Cell):
                 labels=docker_orphans.own_labels(),
             )["Id"]
             # Attached before it starts, so that nothing of what it says is missed.
-            self._socket = client.attach_socket(
-                self._container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-            )
+            self._pipe = docker_engine.attach(client, self._container)
             client.start(self._container)
             state = client.inspect_container(self._container)["State"]
-        descriptor = self._socket.fileno()
-        super().__init__(descriptor, descriptor)
+        super().__init__(self._pipe.fileno(), self._pipe.fileno())
         if not self._gvisor:
             self._group = self._find_group(state.get("Pid", 0))
 
@@ -135,7 +132,9 @@ class DockerCell(Cell):
     def set_memory_limit(self, size: int) -> None:
         """Let the samples of this cell use ``size`` bytes."""
         self._limit_address_space(size)
-        memory = docker_options.memory_bytes(size, gvisor=self._gvisor)
+        if self._gvisor:
+            return  # each sample has a limit of its own, and runsc cannot change the container's
+        memory = docker_options.memory_bytes(size, gvisor=False)
         with docker_engine.explained("cannot change the memory limit of a container"):
             self._client.update_container(self._container, mem_limit=memory, memswap_limit=memory)
 
@@ -167,7 +166,7 @@ class DockerCell(Cell):
             with contextlib.suppress(SandboxError), docker_engine.explained("cannot remove a container"):
                 docker_orphans.remove(self._client, self._container)
             self._container = ""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
         self._client.close()

@@ -104,6 +104,18 @@ def explain(doing: str, error: str) -> str:
     return f"{doing}: {error.strip()[:600]}"
 
 
+def attach(client: Any, container: str) -> socket.socket:
+    """Return the connection to a container's standard input and (multiplexed) output and error."""
+    attached = client.attach_socket(container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+    raw: socket.socket = attached._sock
+    pipe = raw.dup()
+    # The SDK's objects around the connection keep each other alive, and close nothing by themselves.
+    attached._response.close()
+    attached.close()
+    raw.close()
+    return pipe
+
+
 def ignoring_missing(action: Callable[[], object]) -> None:
     """Do something to a container or an image that may be gone already."""
     import docker

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from grader.limits import MIB, Limits
+from grader.limits import GIB, MIB, Limits
 from grader.sandbox import docker_seccomp
 from grader.sandbox.runner import wire
 
@@ -12,6 +12,7 @@ RUNNER_MEMORY = 96 * MIB  # supervisor and zygotes, beside the sample
 RUNNER_PROCESSES = 8
 # gVisor is a kernel of its own, in the container's memory, and with threads of its own beside those of the programs.
 GVISOR_MEMORY = 512 * MIB
+GVISOR_LEAST = 4 * GIB
 GVISOR_PROCESSES = 2048
 INODES = 4096
 _CPUS = 2  # one for the sample, one for the runner, which feeds and watches it
@@ -20,8 +21,12 @@ _EMPTY = "ro,nosuid,nodev,noexec,size=4k,mode=0555"
 
 
 def memory_bytes(sample_bytes: int, *, gvisor: bool) -> int:
-    """Return the limit of a container whose samples may use ``sample_bytes``."""
-    return sample_bytes + RUNNER_MEMORY + (GVISOR_MEMORY if gvisor else 0)
+    """Return the limit of a container whose samples may use ``sample_bytes``.
+
+    With gVisor it is a backstop that has room for a reference solution: its samples are limited one by one, and its
+    containers' limits cannot be changed afterwards.
+    """
+    return max(sample_bytes, GVISOR_LEAST) + GVISOR_MEMORY if gvisor else sample_bytes + RUNNER_MEMORY
 
 
 def host_config(

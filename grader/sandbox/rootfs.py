@@ -23,10 +23,14 @@ from pathlib import Path
 from grader.errors import SandboxError
 
 PACKAGES = ("numpy>=2.4,<2.5",)
-_FORMAT = "7"
+_FORMAT = "8"
 _LEFT_OUT = ("site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip",
              "lib2to3", "pydoc_data", "__pycache__", "config-*", "sitecustomize.py", "usercustomize.py",
-             "EXTERNALLY-MANAGED", "*.a", "_tkinter*", "_test*", "_ctypes_test*", "xxlimited*")  # fmt: skip
+             "EXTERNALLY-MANAGED", "*.a", "_tkinter*", "_test*", "_ctypes_test*", "xxlimited*",
+             "venv", "macholib", "README*", "*.rst", "*_template")  # fmt: skip
+# What a package brings for its own tests, and for compilers of other packages.
+_LEFT_OUT_OF_PACKAGES = ("tests", "conftest.py", "*.pyi", "*.pxd", "*.pyx", "*.h", "*.c", "*.a", "*.ini")
+
 _RUNNER = Path(__file__).parent / "runner"
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 
@@ -157,8 +161,8 @@ def _install(packages: tuple[str, ...], target: Path) -> None:
         )
     for name in ("bin", "share"):
         shutil.rmtree(target / name, ignore_errors=True)
-    for tests in [*target.rglob("tests"), *target.rglob("*.pyi")]:
-        shutil.rmtree(tests) if tests.is_dir() else tests.unlink(missing_ok=True)
+    for found in [found for pattern in _LEFT_OUT_OF_PACKAGES for found in target.rglob(pattern)]:
+        shutil.rmtree(found) if found.is_dir() else found.unlink(missing_ok=True)
 
 
 def _make_readable(root: Path) -> None:
