@@ -85,7 +85,7 @@ class AnswerStream:
         """How many tests have a whole answer."""
         if self._aligned:
             return max(0, bisect_right(self.expected.offsets, self._position) - 1)
-        return max(0, self._next)
+        return min(max(0, self._next), self.expected.tests)
 
     @property
     def loaded(self) -> bool:
@@ -136,7 +136,10 @@ class AnswerStream:
             return self._take_first(kind, payload)
         test = self._next
         if test >= self.expected.tests:
-            return kind != wire.FINISHED and self._violate("more answers than tests")
+            self._next += 1
+            return (kind != wire.FINISHED or test > self.expected.tests) and self._violate(
+                "more answers than tests"
+            )
         if frame != self.expected.frame(test):
             finding = self._judge(test, kind, payload)
             if finding is not None:
@@ -169,7 +172,10 @@ class AnswerStream:
                 if len(payload) != wire.DIGEST_BODY.size:
                     self._violate("a digest of the wrong size")
                     return None
-                self.long_answers[test] = wire.DIGEST_BODY.unpack(payload)[0]
+                length = self.long_answers[test] = wire.DIGEST_BODY.unpack(payload)[0]
+                if length <= wire.DIGEST_ABOVE:  # each one costs two more runs
+                    self._violate(f"a digest of {length} bytes")
+                    return None
             return Finding.UNDECIDED
         try:
             return None if self.matches(test, payload) else Finding.WRONG
