@@ -167,10 +167,8 @@ class LocalEngine:
 
     def _send(self, worker: _WorkerProcess, number: int, job: Grade | Prepare) -> None:
         worker.jobs[number] = job
-        try:
+        with contextlib.suppress(BrokenPipeError):  # dead; its last words are still to be read
             worker.link.send(job)
-        except BrokenPipeError:
-            self._replace(worker)
 
     def _cost(self, task: Task) -> float:
         """CPU seconds that the reference needs, for the order of work."""
@@ -207,7 +205,9 @@ class LocalEngine:
     def _exchange(self) -> None:
         """Wait for messages from workers and take them."""
         by_reader = {worker.link.reader: worker for worker in self._pool}
-        readable, _, _ = select.select(list(by_reader), [], [])
+        readable = [reader for reader, worker in by_reader.items() if worker.link.ready]
+        if not readable:
+            readable, _, _ = select.select(list(by_reader), [], [])
         for reader in readable:
             worker = by_reader[reader]
             for message in worker.link.receive():
@@ -240,6 +240,8 @@ class LocalEngine:
         environment["PYTHONPATH"] = os.pathsep.join(
             filter(None, [package, environment.get("PYTHONPATH", "")])
         )
+        # Fixed, or glibc raises them after one huge answer, and the worker keeps its memory for ever.
+        environment.update(MALLOC_MMAP_THRESHOLD_="1048576", MALLOC_TRIM_THRESHOLD_="1048576")
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", _START_WORKER],
             stdin=subprocess.PIPE,

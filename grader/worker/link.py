@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
+import select
 import struct
 from typing import Any
 
@@ -18,26 +20,44 @@ class Link:
         self.reader, self.writer = reader, writer
         self.closed = False
         self._incoming = bytearray()
+        os.set_blocking(writer, False)
+
+    @property
+    def ready(self) -> bool:
+        """Whether ``receive`` would return at once: ask before waiting for ``reader``, which ``send`` reads too."""
+        return self.closed or self._end_of_first() <= len(self._incoming)
 
     def send(self, message: Any) -> None:
-        """Send an object; blocks while the other end is busy. Raises BrokenPipeError when it is gone."""
+        """Send an object; takes in what the other end sends meanwhile, or two that send would wait for each other.
+
+        Raises BrokenPipeError when the other end is gone.
+        """
         data = pickle.dumps(message)
         view = memoryview(_LENGTH.pack(len(data)) + data)
         while view:
-            view = view[os.write(self.writer, view) :]
+            with contextlib.suppress(BlockingIOError):
+                view = view[os.write(self.writer, view) :]
+                continue
+            readable, _, _ = select.select([] if self.closed else [self.reader], [self.writer], [])
+            if readable:
+                self._read()
 
     def receive(self) -> list[Any]:
-        """Read what has come, at least once, and return the whole messages in it."""
-        data = os.read(self.reader, _READ_BYTES)
-        if not data:
-            self.closed = True
-        self._incoming += data
-        messages, position = [], 0
-        while position + _LENGTH.size <= len(self._incoming):
-            end = position + _LENGTH.size + _LENGTH.unpack_from(self._incoming, position)[0]
-            if end > len(self._incoming):
-                break
-            messages.append(pickle.loads(self._incoming[position + _LENGTH.size : end]))  # noqa: S301 - trusted
-            position = end
-        del self._incoming[:position]
+        """Wait until something has come, and return the whole messages in it; [] if it was only a part of one."""
+        if not self.ready:
+            self._read()
+        messages = []
+        while (end := self._end_of_first()) <= len(self._incoming):
+            messages.append(pickle.loads(self._incoming[_LENGTH.size : end]))  # noqa: S301 - trusted
+            del self._incoming[:end]
         return messages
+
+    def _end_of_first(self) -> int:
+        if len(self._incoming) < _LENGTH.size:
+            return _LENGTH.size
+        return _LENGTH.size + int(_LENGTH.unpack_from(self._incoming)[0])
+
+    def _read(self) -> None:
+        data = os.read(self.reader, _READ_BYTES)
+        self.closed = not data
+        self._incoming += data

@@ -62,8 +62,11 @@ class Worker:
         return self._setup.cells.make(self._setup.limits)
 
     def _wait(self) -> None:
-        readable, _, _ = select.select([self._link.reader, self._cell.reader], self._cell.writers, [])
-        if self._link.reader in readable:
+        timeout = 0 if self._link.ready else None
+        readable, _, _ = select.select(
+            [self._link.reader, self._cell.reader], self._cell.writers, [], timeout
+        )
+        if self._link.ready or self._link.reader in readable:
             self._queue(self._link.receive())
         try:
             for event in self._cell.receive(0):

@@ -55,7 +55,28 @@ def test_a_long_message_comes_in_pieces_and_is_handed_out_whole(ends):
     while len(received) < 2:
         received += theirs.receive()
     sender.join()
+    assert not theirs.ready
     assert received == [message, "end"]
+
+
+def test_two_that_send_at_the_same_time_do_not_wait_for_each_other(ends):
+    """An engine sends a long program while its worker sends a verdict with much output."""
+    message = os.urandom(3 << 20)
+    received: list[list[object]] = [[], []]
+
+    def talk(index):
+        ends[index].send(message)
+        ends[index].send("end")
+        while len(received[index]) < 2:
+            received[index] += ends[index].receive()
+
+    talkers = [threading.Thread(target=talk, args=(index,)) for index in (0, 1)]
+    for talker in talkers:
+        talker.start()
+    for talker in talkers:
+        talker.join()
+    assert received == [[message, "end"]] * 2
+    assert not any(end.ready for end in ends)
 
 
 def test_the_end_is_noticed_after_what_was_sent_before_it(ends):
