@@ -18,9 +18,9 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Print every isolation mechanism: whether it is there, what decides that, and how to turn it on."""
-    from grader.sandbox import preflight
+    from grader.sandbox import docker_preflight, preflight
 
-    mechanisms = preflight.report()
+    mechanisms = [*preflight.report(), *docker_preflight.report()]
     missing = [mechanism.name for mechanism in mechanisms if mechanism.required and not mechanism.ok]
     if as_json:
         rows = [_as_json(mechanism) for mechanism in mechanisms]

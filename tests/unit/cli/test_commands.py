@@ -67,6 +67,7 @@ def mechanism(name, ok=True, required=True):
 @pytest.fixture
 def mechanisms(monkeypatch):
     found = []
+    monkeypatch.setattr("grader.sandbox.docker_preflight.report", list)
     monkeypatch.setitem(sys.modules, "grader.sandbox.preflight", SimpleNamespace(report=lambda: found))
     monkeypatch.setattr("grader.sandbox.preflight", sys.modules["grader.sandbox.preflight"], raising=False)
     return found

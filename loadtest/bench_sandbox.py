@@ -1,0 +1,212 @@
+"""What a sandbox costs: a trivial program in every kind of cell, beside a bare fork and the usual ways of isolation.
+
+    python loadtest/bench_sandbox.py [--samples 300] [--backends namespaces,docker,docker+runsc]
+
+Printed are the seconds that a cell needs to start, milliseconds of wall-clock time from a worker's request to the end
+of the sample (median and 90th percentile), and milliseconds of CPU time a sample: of the sample itself, of everything
+in the cell (supervisor and zygote included), and of the container engine. A bare fork is fork, exit and wait in an
+interpreter of the zygote's size. Needs Docker for the rows that have it in their name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import marshal
+import os
+import statistics
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from grader import settings
+from grader.limits import Limits
+from grader.sandbox import factory
+from grader.sandbox.cell import Cell, Done
+from grader.worker.requests import RunRequest, function_payload, run_limits
+
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+_ENGINE = ("dockerd", "containerd", "containerd-shim")
+_PROGRAM = "def f(n):\n    return n\n"
+_COMMAND = "def f(n):\n    return n\nprint(f(3))\n"
+_FORKS = """
+import os, sys, time
+import collections, datetime, decimal, fractions, functools, hashlib, heapq, itertools, json, math, random, re, typing
+walls, before = [], os.times()
+for _ in range(int(sys.argv[1])):
+    begin = time.perf_counter()
+    if (pid := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    walls.append(time.perf_counter() - begin)
+after = os.times()
+print(sum(after[:4]) - sum(before[:4]), *walls)
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Costs of one way to run a program; times in seconds a sample, NaN where they cannot be told."""
+
+    name: str
+    walls: list[float]
+    start: float = float("nan")
+    sample_cpu: float = float("nan")
+    cell_cpu: float = float("nan")
+    engine_cpu: float = float("nan")
+
+    def print(self) -> None:
+        """Print a line of the table."""
+        walls = sorted(self.walls)
+        numbers = (
+            statistics.median(walls),
+            walls[len(walls) * 9 // 10],
+            self.sample_cpu,
+            self.cell_cpu,
+            self.engine_cpu,
+        )
+        cells = "".join(f"{1000 * number:>11.2f}" if number == number else f"{'-':>11}" for number in numbers)
+        start = f"{self.start:>8.2f}" if self.start == self.start else f"{'-':>8}"
+        print(f"{self.name:<26}{start}{cells}", flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--samples", type=int, default=300)
+    parser.add_argument("--backends", default="namespaces,docker,docker+runsc")
+    args = parser.parse_args()
+    print(
+        f"{'':<26}{'start/s':>8}{'wall/ms':>11}{'p90/ms':>11}{'sample CPU':>11}{'cell CPU':>11}{'engine CPU':>11}"
+    )
+    _bare_fork(args.samples).print()
+    for name in args.backends.split(","):
+        backend, _, runtime = name.partition("+")
+        missing = factory.unavailable_reason(backend, runtime or None)
+        if missing:
+            print(f"{name}: {missing}", file=sys.stderr)
+            continue
+        _measure_cell(name, backend, runtime or None, args.samples).print()
+    _measure_command("subprocess", [sys.executable, "-I", "-c", _COMMAND], 20).print()
+    if "docker" in args.backends and not factory.unavailable_reason("docker"):
+        for row in _docker_commands():
+            row.print()
+
+
+def _bare_fork(samples: int) -> Row:
+    command = [sys.executable, "-I", "-S", "-c", _FORKS, str(samples)]
+    cpu, *walls = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return Row("bare fork", [float(wall) for wall in walls], sample_cpu=float(cpu) / samples)
+
+
+def _measure_cell(name: str, backend: str, runtime: str | None, samples: int) -> Row:
+    if backend == "docker":
+        from grader.sandbox import images
+
+        images.build()
+    limits = Limits()
+    source = factory.prepare(backend, settings.cache_dir(), runtime=runtime)
+    begin = time.perf_counter()
+    cell = source.make(limits)
+    try:
+        start = time.perf_counter() - begin
+        for _ in range(5):
+            _run(cell, limits)
+        processes, engine = list(_tree(_first_process(cell))), list(_named(_ENGINE))
+        cpu, engine_cpu = _cpu_of(processes), _cpu_of(engine)
+        walls, own = [], []
+        for _ in range(samples):
+            begin = time.perf_counter()
+            own.append(_run(cell, limits).cpu_s)
+            walls.append(time.perf_counter() - begin)
+        return Row(
+            name, walls, start, statistics.median(own), (_cpu_of(processes) - cpu) / samples,
+            (_cpu_of(engine) - engine_cpu) / samples if backend == "docker" else float("nan"),
+        )  # fmt: skip
+    finally:
+        cell.close()
+
+
+def _run(cell: Cell, limits: Limits) -> Done:
+    argument = marshal.dumps([3])
+    payload = function_payload(_PROGRAM, "f", struct.pack("<I", len(argument)) + argument, stop_at_error=True)
+    request = RunRequest((payload,), run_limits(limits, {}), (1,), lambda _: False, limits.memory_bytes)
+    cell.start_run(request.encoded(limits, cell.address_space), request.limits, group_sizes=(1,))
+    while True:
+        for event in cell.receive(60.0):
+            if isinstance(event, Done):
+                assert (event.ended, event.code) == ("exited", 0), event
+                return event
+
+
+def _first_process(cell: Cell) -> int:
+    if cell.backend == "namespaces":
+        return int(cell._process.pid)  # type: ignore[attr-defined]
+    state = cell._client.inspect_container(cell._container)["State"]  # type: ignore[attr-defined]
+    return int(state["Pid"])
+
+
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            yield from _tree(int(child))
+
+
+def _named(names: tuple[str, ...]) -> Iterator[int]:
+    for file in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            if file.read_text().strip() in (name[:15] for name in names):
+                yield int(file.parent.name)
+        except OSError:
+            continue
+
+
+def _cpu_of(pids: list[int]) -> float:
+    """Seconds that processes and the children they have waited for have used (proc_pid_stat(5), fields 14 to 17)."""
+    total = 0
+    for pid in pids:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        total += sum(map(int, fields[11:15]))
+    return total * _TICK_S
+
+
+def _measure_command(name: str, command: list[str], times: int) -> Row:
+    walls, before = [], os.times()
+    for _ in range(times):
+        begin = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        walls.append(time.perf_counter() - begin)
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return Row(name, walls, sample_cpu=used / times if name == "subprocess" else float("nan"))
+
+
+def _docker_commands() -> Iterator[Row]:
+    from grader.sandbox import docker_engine, docker_orphans, images
+
+    image = images.reference()
+    python = ["/python/bin/python3", "-I", "-S", "-c"]
+    run = ["docker", "run", "--rm", "--network=none", "--entrypoint", python[0], image, *python[1:], _COMMAND]
+    yield _measure_command("docker run", run, 10)
+    client = docker_engine.connect()
+    container = client.create_container(
+        image, entrypoint=python[:1], command=[*python[1:], "import time; time.sleep(600)"],
+        labels=docker_orphans.own_labels(),
+    )["Id"]  # fmt: skip
+    try:
+        client.start(container)
+        yield _measure_command("docker exec", ["docker", "exec", container, *python, _COMMAND], 10)
+    finally:
+        docker_orphans.remove(client, container)
+        client.close()
+
+
+if __name__ == "__main__":
+    main()
