@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from attack_programs.model import LIMITS, Attack, suite
 
 from grader.engines.local import LocalEngine
@@ -67,10 +68,13 @@ class Harness:
     def __init__(self, backend: str, cache: Path) -> None:
         self.backend = backend
         self._engine = LocalEngine(suite(), limits=LIMITS, workers=1, sandbox=backend)
+        self._cache = cache
         self._count = 0
 
     def __enter__(self) -> Harness:
-        self._engine.__enter__()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GRADER_CACHE_DIR", str(self._cache))
+            self._engine.__enter__()
         # Everything that a cell makes on first use is made before the first attack.
         for source in (WITNESS, WITNESS.replace("import ctypes", "import ctypes, numpy"), WITNESS):
             self.must_be_clean(self.grade(source))
@@ -91,6 +95,11 @@ class Harness:
         """The worker's process id."""
         (worker,) = self._engine._pool
         return worker.process.pid
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that verdicts are stamped with."""
+        return tuple(self._engine.stamp["layers"])
 
     def state(self) -> State:
         """Return what is the same before and after an attack."""

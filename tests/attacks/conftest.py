@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,19 +20,13 @@ BACKENDS = ("namespaces",)
 
 
 @pytest.fixture(scope="session")
-def attack_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def attack_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder of its own, but for the sandbox's root, which takes a minute to make."""
     shared = settings.cache_dir()
     rootfs.prepare_root(shared)
     cache = tmp_path_factory.mktemp("attack-cache")
     (cache / "roots").symlink_to(shared / "roots")
-    before = os.environ.get("GRADER_CACHE_DIR")
-    os.environ["GRADER_CACHE_DIR"] = str(cache)
-    yield cache
-    if before is None:
-        del os.environ["GRADER_CACHE_DIR"]
-    else:
-        os.environ["GRADER_CACHE_DIR"] = before
+    return cache
 
 
 @pytest.fixture(scope="session", params=BACKENDS)

@@ -121,6 +121,14 @@ def solve(n):
     return 0
 """, WRONG, VIOLATION)  # fmt: skip
 
+_RIGHT = "*[value(n * 7919 + 104729) for n in (3, -4, 11, 2, 5, 90)]"
+_forge("end-without-end", "All answers right, then ends without end.",
+       f"say({_RIGHT})\nwhile True: say(frame('Z') * 50000)", VIOLATION)  # fmt: skip
+_forge("new-clock-with-each-end", "Each end would begin a step with a limit of its own.",
+       f"say({_RIGHT})\nwhile True: say(frame('Z')); time.sleep(0.3)", VIOLATION)  # fmt: skip
+_forge("digest-to-be-asked-again", "A digest of a short answer, to be given a second and longer run for each test.",
+       "say(*[frame('D', struct.pack('<Q32s', 5, b'x' * 32))] * 6, frame('Z')); os._exit(0)", VIOLATION)  # fmt: skip
+
 # Encodings of things that have no meaning, or one that is expensive.
 _HOSTILE = {
     "nothing": "b''",
