@@ -220,6 +220,9 @@ class Cell(ABC):
         end = start + wire.LENGTH.unpack_from(payload)[0]
         facts = json.loads(payload[start:end])
         middle = end + facts["stdout"]
+        if facts["ended"] == "not_started":
+            text = payload[end:][-400:].decode(errors="replace") or "no message"
+            raise CellLostError(f"the {self.backend} cell could not set up a sample's process: {text}")
         killed_by_kernel = facts["ended"] == "signalled" and 9 in (facts["signal"], -facts["driver_code"])
         return Done(
             run=facts["run"],

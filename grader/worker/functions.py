@@ -72,7 +72,7 @@ class FunctionGrading:
         )
         done = yield RunRequest(
             payloads=(payload,),
-            limits=run_limits(self.limits, self._longer_limits(tests)),
+            limits=run_limits(self.limits, self._longer_limits(tests), reference_s=sum(bundle.times)),
             group_sizes=sizes,
             on_data=stream.feed,
             memory_bytes=self.limits.sample_memory_bytes(bundle.peak_memory_bytes),

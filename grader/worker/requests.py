@@ -75,13 +75,16 @@ def ending_of(done: Done) -> Ending:
     return Ending(done.ended, done.code, done.signal, done.memory_kill)
 
 
-def run_limits(limits: Limits, tests: dict[int, float], load_s: float | None = None) -> RunLimits:
-    """Limits of a run in which the tests named have more time than the floor."""
+def run_limits(
+    limits: Limits, tests: dict[int, float], *, load_s: float | None = None, reference_s: float = 0.0
+) -> RunLimits:
+    """Limits of a run in which the tests named have more time than the floor; ``reference_s`` is what the reference
+    needed for all of them."""
     return RunLimits(
         load_s=load_s or limits.time_floor_s,
         test_s=limits.time_floor_s,
         tests=tests,
-        group_s=limits.group_time_s,
+        group_s=limits.whole_group_time_s(reference_s),
         idle_s=limits.idle_s,
         answer_bytes=limits.answer_bytes,
         stdout_bytes=limits.stdout_bytes,

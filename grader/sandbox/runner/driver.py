@@ -8,6 +8,7 @@ that no code of the candidate takes part in a comparison.
 from __future__ import annotations
 
 import builtins
+import os
 import types
 from typing import Any, NoReturn
 
@@ -72,6 +73,9 @@ def run(payload: dict[str, Any]) -> int:
 
 
 def _wait_until_loaded() -> set[str]:
+    frame = read_frame(wire.FROM_PEER_FD)
+    if frame != (wire.STARTED, b""):
+        os._exit(wire.CANDIDATE_NOT_STARTED)
     frame = read_frame(wire.FROM_PEER_FD)
     if frame is None:
         raise _Gone

@@ -66,10 +66,10 @@ def _register(argument: object) -> object:
     return ctypes.byref(argument) if isinstance(argument, ctypes.Structure) else argument
 
 
-def _checked(result: int) -> None:
+def _checked(result: int, what: str) -> None:
     if result != 0:
         number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+        raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
 def clone(namespaces: int) -> int:
@@ -88,18 +88,21 @@ def clone(namespaces: int) -> int:
 
 def unshare(namespaces: int) -> None:
     """Move this process (for a PID namespace: its future children) into new namespaces."""
-    _checked(_libc.unshare(namespaces))
+    _checked(_libc.unshare(namespaces), f"unshare {namespaces:#x}")
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str = "") -> None:
     """Mount a file system or, with MS_BIND, a folder or file of another one."""
     encoded = kind.encode() if kind else None
-    _checked(_libc.mount(source.encode(), target.encode(), encoded, ctypes.c_ulong(flags), data.encode()))
+    _checked(
+        _libc.mount(source.encode(), target.encode(), encoded, ctypes.c_ulong(flags), data.encode()),
+        f"mount {target}",
+    )
 
 
 def unmount(target: str) -> None:
     """Detach a mount; it disappears when its last user is gone."""
-    _checked(_libc.umount2(target.encode(), MNT_DETACH))
+    _checked(_libc.umount2(target.encode(), MNT_DETACH), f"umount {target}")
 
 
 class _MountAttributes(ctypes.Structure):
@@ -153,12 +156,12 @@ def write_at(folder: int, name: str, text: str) -> None:
 
 def die_with_parent() -> None:
     """Have the kernel kill this process when the thread that made it ends."""
-    _checked(_libc.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0))
+    _checked(_libc.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0), "prctl")
 
 
 def set_dumpable() -> None:
     """Own our /proc/self files again after a change of user, as the user maps need it."""
-    _checked(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0))
+    _checked(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl")
 
 
 def drop_bounding_capabilities() -> None:
@@ -178,7 +181,7 @@ _NO_CAPABILITIES = (ctypes.c_char * 24)()
 def drop_capabilities() -> None:
     """Give up every capability and the way to new ones (no_new_privs)."""
     syscall(_SYS_CAPSET, _CapabilityHeader(_CAPABILITY_VERSION_3, 0), _NO_CAPABILITIES)
-    _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
 
 
 class _FilterProgram(ctypes.Structure):
@@ -188,7 +191,7 @@ class _FilterProgram(ctypes.Structure):
 def install_seccomp_filter(instructions: bytes) -> None:
     """Put a classic BPF program (8 bytes an instruction) before every later system call of this process."""
     program = _FilterProgram(len(instructions) // 8, instructions)
-    _checked(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0))
+    _checked(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0), "prctl")
 
 
 def close_from(first: int) -> None:

@@ -33,6 +33,13 @@ ENVIRONMENT = {
 
 def main() -> None:
     """Build the cell and start the supervisor in it; pass its exit status on."""
+    try:
+        _launch()
+    except OSError as error:
+        sys.exit(f"the kernel refused a part of the cell: {error}")
+
+
+def _launch() -> None:
     kernel.check_machine()
     kernel.die_with_parent()
     options = json.loads(sys.argv[1])
@@ -50,7 +57,11 @@ def main() -> None:
     )
     child = os.fork()
     if child == 0:
-        _become_supervisor(options["root"], options["tmp_bytes"])
+        try:
+            _become_supervisor(options["root"], options["tmp_bytes"])
+        except OSError as error:
+            os.write(2, f"the kernel refused a part of the cell: {error}\n".encode())
+            os._exit(1)
     os.closerange(0, 2)
     _, status = os.waitpid(child, 0)
     os._exit(os.waitstatus_to_exitcode(status) & 0xFF)

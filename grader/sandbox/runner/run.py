@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _ANSWER_PIPE = 1 << 20
 _READ = 1 << 18
+_STARTED = wire.frame(wire.STARTED, b"")  # written at once, and so never cut
 _SHORTEST_WAKE_S, _LONGEST_WAKE_S = 0.001, 0.025
 
 
@@ -80,6 +81,7 @@ class Run:
         self._skip = self._answer_bytes = 0
         self._carry = b""
         self._killed: str | None = None
+        self._started = False
         self._tails = {"stdout": Tail(limits.stdout_bytes), "stderr": Tail(limits.stdout_bytes)}
         self._step = Clock()
 
@@ -141,6 +143,9 @@ class Run:
                 return
             if not chunk:
                 return
+            if not self._started:
+                self._started = True
+                chunk = chunk[len(_STARTED) :]
             self._count_frames(chunk)
             self._answer_bytes += len(chunk)
             wire.send(1, wire.ANSWERS, wire.CHUNK.pack(self.number, cpu) + chunk)
@@ -241,12 +246,15 @@ class Run:
         os.close(self._answers)
         status, _, rss = usage[0]
         code = os.waitstatus_to_exitcode(status)
+        driver_code = os.waitstatus_to_exitcode(usage[-1][0]) if len(usage) > 1 else 0
+        if not self._started or driver_code == wire.CANDIDATE_NOT_STARTED:
+            self._killed = self._killed or "not_started"
         report = {
             "run": self.number,
             "ended": self._killed or ("signalled" if code < 0 else "exited"),
             "code": max(code, 0),
             "signal": max(-code, 0),
-            "driver_code": os.waitstatus_to_exitcode(usage[-1][0]) if len(usage) > 1 else 0,
+            "driver_code": driver_code,
             "cpu_s": sum(cpu for _, cpu, _ in usage),
             "wall_s": time.monotonic() - self._began,
             "rss": rss,

@@ -11,6 +11,7 @@ import os
 import random
 import resource
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import candidate, container, driver, function, kernel, landlock, whole_program, wire
@@ -40,7 +41,10 @@ def main(handles: list[int], proc: int, config: Config) -> NoReturn:
         if config.landlock:
             landlock.restrict(config.landlock, wire.SCRATCH)
         kernel.install_seccomp_filter(config.seccomp)
+        os.write(wire.ANSWER_FD, wire.frame(wire.STARTED, b""))
         status = _run(payload)
+    except BaseException:
+        os.write(2, traceback.format_exc().encode("utf-8", "replace"))
     finally:
         os._exit(status)
 

@@ -28,6 +28,9 @@ FAULT = ord("F")  # text: why this cell cannot go on
 CHUNK = struct.Struct("<Id")  # run, CPU seconds it has used so far
 
 # Frames in a sample's answer stream.
+STARTED = ord(
+    "S"
+)  # the process is set up; the supervisor takes it out. What fails before it is not the program's doing
 LOADED = ord("L")  # the program's top level has run
 VALUE = ord("V")  # an encoded answer
 DIGEST = ord("D")  # DIGEST_BODY of an answer too long to send
@@ -40,6 +43,8 @@ DIGEST_ABOVE = 32 * 1024  # bytes
 
 # Descriptors of a sample process.
 ANSWER_FD, PAYLOAD_FD, FROM_PEER_FD, TO_PEER_FD = 3, 4, 5, 6
+
+CANDIDATE_NOT_STARTED = 71  # a driver's exit status
 
 CELL_USER = 65534
 SCRATCH = "/tmp"  # noqa: S108 - inside the cell
