@@ -11,6 +11,8 @@ from grader.limits import Limits
 from grader.sandbox.cell import Cell
 
 BACKENDS = ("namespaces", "docker")
+# What may be missing where --allow-missing names it; nothing else can be done without.
+OPTIONAL_LAYERS = {"namespaces": frozenset({"landlock"}), "docker": frozenset({"landlock", "mountns"})}
 DEFAULT_BACKEND = "namespaces"
 
 
@@ -52,6 +54,12 @@ def prepare(
     Raises InputError for options that do not go together, SandboxError with the remedy for what is missing.
     """
     backend = checked_backend(sandbox, runtime, image)
+    unknown = sorted(set(allow_missing) - OPTIONAL_LAYERS[backend])
+    if unknown:
+        choices = ", ".join(sorted(OPTIONAL_LAYERS[backend]))
+        raise InputError(
+            f"the {backend} sandbox is never made without {', '.join(unknown)}; what may be missing: {choices}"
+        )
     if backend == "docker":
         return _prepare_docker(runtime, image, allow_missing)
     from grader.sandbox import preflight, rootfs
