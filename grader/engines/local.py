@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import grader
 from grader import settings
-from grader.errors import GraderError, InfrastructureError, InputError, SandboxError, SuiteError
+from grader.errors import InfrastructureError, InputError, SandboxError, SuiteError
 from grader.limits import Limits
 from grader.sandbox import factory
 from grader.suites.task import FunctionTests, Suite, Task
@@ -42,6 +42,39 @@ class _WorkerProcess:
     link: Link
     ready: bool = False
     jobs: dict[int, Grade | Prepare] = field(default_factory=dict)
+
+
+class _LookAhead:
+    """Programs taken from the caller before their turn, so that the longest can be started first."""
+
+    def __init__(
+        self, programs: Iterable[Program], make_job: Callable[[Program], tuple[float, Grade]]
+    ) -> None:
+        self._source: Iterator[Program] | None = iter(programs)
+        self._make_job = make_job
+        self._waiting: list[tuple[float, int, Grade]] = []
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the caller has no more."""
+        return self._source is None
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def fill(self) -> None:
+        """Take as many as there is room for."""
+        while self._source is not None and len(self._waiting) < _AHEAD:
+            program = next(self._source, None)
+            if program is None:
+                self._source = None
+                return
+            cost, job = self._make_job(program)
+            heappush(self._waiting, (-cost, job.number, job))
+
+    def pop(self) -> Grade:
+        """Return the job that may take longest."""
+        return heappop(self._waiting)[2]
 
 
 class LocalEngine:
@@ -76,6 +109,7 @@ class LocalEngine:
         self._report = on_progress or (lambda _stage, _done, _total: None)
         self._pool: list[_WorkerProcess] = []
         self._numbers = 0
+        self._light: dict[str, tuple[float, Task]] = {}
         self._starts_without_verdict = 0
         self._stamp: dict[str, Any] = {}
         self._prepared: deque[Prepared] = deque()
@@ -124,45 +158,33 @@ class LocalEngine:
 
         Programs are taken as they are needed, with a bounded look-ahead; the longest are started first.
         """
-        source = iter(programs)
-        waiting: list[tuple[float, int, Grade]] = []
-        exhausted = False
-        costs: dict[str, float] = {}
-        light: dict[str, Task] = {}
+        ahead = _LookAhead(programs, self._job)
         while True:
-            while not exhausted and len(waiting) < _AHEAD:
-                program = next(source, None)
-                if program is None:
-                    exhausted = True
-                    break
-                task = light.setdefault(program.task_id, _without_inputs(self._suite.tasks[program.task_id]))
-                cost = costs.get(program.task_id)
-                if cost is None:
-                    cost = costs[program.task_id] = self._cost(self._suite.tasks[program.task_id])
-                self._numbers += 1
-                heappush(waiting, (-cost, self._numbers, Grade(self._numbers, program, task, 1)))
-            self._hand_out(waiting)
-            if not waiting and not self._again and not any(worker.jobs for worker in self._pool):
-                if not exhausted:
-                    continue
-                more = next(source, None)  # a verdict may have released programs that were held back
-                if more is None:
-                    return
-                source = _chain_one(more, source)
-                exhausted = False
-                continue
-            if not self._graded:
-                self._exchange()
+            ahead.fill()
+            self._hand_out(ahead)
             while self._graded:
                 yield self._graded.popleft().verdict
-                exhausted = False
+            if not any(worker.jobs for worker in self._pool) and not self._again:
+                if ahead.exhausted and not ahead:
+                    return
+                continue
+            self._exchange()
 
-    def _hand_out(self, waiting: list[tuple[float, int, Grade]]) -> None:
-        while waiting or self._again:
+    def _job(self, program: Program) -> tuple[float, Grade]:
+        """The job of grading a program, and the CPU seconds that it may take."""
+        task = self._suite.tasks[program.task_id]
+        if task.task_id not in self._light:
+            self._light[task.task_id] = self._cost(task), _without_inputs(task)
+        cost, light = self._light[task.task_id]
+        self._numbers += 1
+        return cost, Grade(self._numbers, program, light, 1)
+
+    def _hand_out(self, ahead: _LookAhead) -> None:
+        while ahead or self._again:
             worker = min(self._pool, key=lambda worker: len(worker.jobs))
             if len(worker.jobs) >= _PER_WORKER:
                 return
-            job = self._again.popleft() if self._again else heappop(waiting)[2]
+            job = self._again.popleft() if self._again else ahead.pop()
             self._send(worker, job.number, job)
 
     def _send(self, worker: _WorkerProcess, number: int, job: Grade | Prepare) -> None:
@@ -320,11 +342,3 @@ def _without_inputs(task: Task) -> Task:
         for group in task.groups
     )
     return replace(task, groups=groups)
-
-
-def _chain_one(first: Program, rest: Iterator[Program]) -> Iterator[Program]:
-    yield first
-    yield from rest
-
-
-__all__ = ["GraderError", "LocalEngine"]
