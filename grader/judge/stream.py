@@ -23,6 +23,7 @@ class Finding(StrEnum):
 
     WRONG = "wrong"
     RAISED = "raised"
+    TIMED_OUT = "timed out"
     UNDECIDED = "undecided"  # a long answer whose digest differs: the answer itself must be looked at
 
 
@@ -147,7 +148,7 @@ class AnswerStream:
         if self.violation:
             return True
         self._next += 1
-        return self.fail_fast and self.findings.get(test) in (Finding.WRONG, Finding.RAISED)
+        return self.fail_fast and self.findings.get(test, Finding.UNDECIDED) is not Finding.UNDECIDED
 
     def _take_first(self, kind: int, payload: bytes) -> bool:
         if kind == wire.LOADED:
@@ -163,6 +164,8 @@ class AnswerStream:
         if kind == wire.RAISED:
             self.raised[test] = read_raised(payload)
             return Finding.RAISED
+        if kind == wire.TIMED_OUT:
+            return Finding.TIMED_OUT
         if kind not in (wire.VALUE, wire.DIGEST):
             self._violate(f"a frame of kind {kind}")
             return None

@@ -114,7 +114,9 @@ def _group(stream: AnswerStream, begin: int, size: int, ending: Ending) -> Group
         if stream.findings[first] is Finding.RAISED:
             raised = stream.raised[first]
             return GroupOutcome(status_of_raised(raised), passed, size, first - begin, raised)
-        return GroupOutcome(Status.WRONG_ANSWER, passed, size, first - begin)
+        timed_out = stream.findings[first] is Finding.TIMED_OUT
+        status = Status.TIME_LIMIT if timed_out else Status.WRONG_ANSWER
+        return GroupOutcome(status, passed, size, first - begin)
     if answered < size:
         return GroupOutcome(status_of_ending(ending), passed, size, answered, error_of_ending(ending))
     return GroupOutcome(Status.PASSED, passed, size, None)

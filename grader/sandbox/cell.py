@@ -71,6 +71,8 @@ class Cell(ABC):
 
     backend: str
     layers: tuple[str, ...]
+    wake_s: float | None = None  # how long its owner may wait at the most before the next ``receive``
+    exact_clocks: bool = True  # whether a process's CPU clock counts the time that it ran, and nothing else
     address_space: int = 0  # bytes a sample may map; 0 where a control group limits its memory
 
     def __init__(self, reader: int, writer: int) -> None:

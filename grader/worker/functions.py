@@ -82,12 +82,12 @@ class FunctionGrading:
         return group_outcomes(stream, sizes, ending_of(done), fail_fast=self.fail_fast)
 
     def _longer_limits(self, tests: Sequence[int]) -> dict[int, float]:
-        floor = self.limits.time_floor_s
+        shortest = self.limits.test_time_s(0.0)
         times = self.bundle.times
         return {
             index: limit
             for index, test in enumerate(tests)
-            if (limit := self.limits.test_time_s(times[test])) > floor
+            if (limit := self.limits.test_time_s(times[test])) > shortest
         }
 
     def _matches(self, test: int, payload: bytes, expected_frame: bytes) -> bool:

@@ -62,7 +62,7 @@ class Worker:
         return self._setup.cells.make(self._setup.limits)
 
     def _wait(self) -> None:
-        timeout = 0 if self._link.ready else None
+        timeout = 0 if self._link.ready else self._cell.wake_s
         readable, _, _ = select.select(
             [self._link.reader, self._cell.reader], self._cell.writers, [], timeout
         )
@@ -107,7 +107,9 @@ class Worker:
             self._cell.set_memory_limit(request.memory_bytes)
             self._memory = request.memory_bytes
         run = self._cell.start_run(
-            request.encoded(self._setup.limits, self._cell.address_space),
+            request.encoded(
+                self._setup.limits, self._cell.address_space, exact_clocks=self._cell.exact_clocks
+            ),
             request.limits,
             group_sizes=request.group_sizes,
             zygote=request.zygote,

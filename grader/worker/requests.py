@@ -37,10 +37,13 @@ class RunRequest:
         """Which zygote forks it: a program that names numpy gets one that has imported it already."""
         return "numpy" if "numpy" in self.payloads[0]["source"] else "plain"
 
-    def encoded(self, limits: Limits, address_space: int) -> tuple[bytes, ...]:
-        """Marshal the payloads for the sample processes."""
+    def encoded(self, limits: Limits, address_space: int, *, exact_clocks: bool = True) -> tuple[bytes, ...]:
+        """Marshal the payloads for the sample processes; without ``exact_clocks`` they do not time themselves."""
         own = {"threads": limits.threads, "tmp_bytes": limits.tmp_bytes, "address_space": address_space}
-        return tuple(marshal.dumps({**payload, "limits": own}) for payload in self.payloads)
+        tests: dict[str, Any] = {"test_s": float("inf"), "tests_s": {}}
+        if exact_clocks:
+            tests = {"test_s": self.limits.test_s, "tests_s": self.limits.tests}
+        return tuple(marshal.dumps({**payload, **tests, "limits": own}) for payload in self.payloads)
 
 
 @dataclass(slots=True)
@@ -81,8 +84,8 @@ def run_limits(
     """Limits of a run in which the tests named have more time than the floor; ``reference_s`` is what the reference
     needed for all of them."""
     return RunLimits(
-        load_s=load_s or limits.time_floor_s,
-        test_s=limits.time_floor_s,
+        load_s=load_s or limits.test_time_s(0.0),
+        test_s=limits.test_time_s(0.0),
         tests=tests,
         group_s=limits.whole_group_time_s(reference_s),
         idle_s=limits.idle_s,
@@ -106,7 +109,6 @@ def function_payload(
         "source": source,
         "entry_point": entry_point,
         "inputs": inputs,
-        "tests": None,
         "stop_at_error": stop_at_error,
         "full": full,
         "timing": timing,

@@ -13,6 +13,7 @@ from .encoding import encode
 
 FILE_NAME = "<program>"
 _MESSAGE_CHARACTERS = 300
+_OUT_OF_MEMORY = encode(("MemoryError", "", 0))
 
 
 class Unusable(Exception):
@@ -41,6 +42,8 @@ def load(source: str, name: str, *, answers: int = wire.ANSWER_FD) -> dict[str, 
 
 def describe(error: BaseException) -> bytes:
     """Encode (type, message, line of the program) of an exception, whatever its class does."""
+    if type(error) is MemoryError:
+        return _OUT_OF_MEMORY  # there may be none to say more
     try:
         message = str(error)[:_MESSAGE_CHARACTERS]
         if type(message) is not str:

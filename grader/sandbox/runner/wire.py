@@ -16,6 +16,7 @@ MAX_FRAME = 1 << 30
 # Worker to supervisor. Payloads are marshalled: they come from trusted code.
 CONFIGURE = ord("C")  # dict: see supervisor.Config
 RUN = ord("R")  # tuple: see supervisor.Request
+TICK = ord("T")  # float64: CPU seconds of the whole cell by the host's count; see host_clock
 KILL = ord("K")  # uint32: the run to stop
 
 # Supervisor to worker. Nothing here is unmarshalled by the worker.
@@ -25,6 +26,7 @@ OUTPUT = ord("O")  # CHUNK header, then a piece of a whole program's standard ou
 DONE = ord("D")  # uint32 length, JSON of that length, then the tails of standard output and standard error
 FAULT = ord("F")  # text: why this cell cannot go on
 
+SECONDS = struct.Struct("<d")
 CHUNK = struct.Struct("<Id")  # run, CPU seconds it has used so far
 
 # Frames in a sample's answer stream.
@@ -36,6 +38,7 @@ VALUE = ord("V")  # an encoded answer
 DIGEST = ord("D")  # DIGEST_BODY of an answer too long to send
 RAISED = ord("X")  # encoded (type, message, line) of an exception
 UNCOMPILABLE = ord("C")  # the same, for a program that does not compile
+TIMED_OUT = ord("T")  # this test took longer than its limit; no more will follow
 FINISHED = ord("Z")  # every test was answered; the payload has CPU seconds a test (float64) if asked for
 
 DIGEST_BODY = struct.Struct("<Q32s")  # length, sha256

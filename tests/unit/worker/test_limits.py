@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grader.errors import InputError
-from grader.limits import GIB, Limits
+from grader.limits import CPU_SHARE_OF_WALL, GIB, Limits
 from grader.sandbox.cell import Done
 from grader.worker.requests import RunRequest, Usage, function_payload, run_limits
 
@@ -26,7 +26,7 @@ def test_the_defaults_are_evalplus_s_rule_and_a_gibibyte():
 @given(amounts, amounts, st.floats(0, 1e6))
 def test_a_test_has_the_floor_or_a_multiple_of_the_reference(floor, factor, reference):
     limits = Limits(time_floor_s=floor, time_factor=factor)
-    assert limits.test_time_s(reference) == max(floor, factor * reference)
+    assert limits.test_time_s(reference) == CPU_SHARE_OF_WALL * max(floor, factor * reference)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -54,7 +54,7 @@ def test_a_ceiling_that_leaves_the_idle_limit_to_the_test_does_so():
 
 def test_a_run_has_the_requests_limits():
     limits = run_limits(Limits(time_floor_s=2.0, idle_s=9.0, stdout_bytes=77), {3: 8.0})
-    assert (limits.load_s, limits.test_s, limits.tests, limits.idle_s) == (2.0, 2.0, {3: 8.0}, 9.0)
+    assert (limits.load_s, limits.test_s, limits.tests, limits.idle_s) == (1.9, 1.9, {3: 8.0}, 9.0)
     assert limits.stdout_bytes == 77
     assert run_limits(Limits(), {}, load_s=6.0).load_s == 6.0
 
