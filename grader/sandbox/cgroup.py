@@ -147,6 +147,32 @@ def group_of(pid: int) -> Group | None:
     return None
 
 
+def cpu_counter_of(pid: int) -> Path | None:
+    """Return the file that counts the CPU time of another process's group; None where it cannot be seen."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        for mount, kind, options in _mounts():
+            if "cpuacct" in controllers.split(",") and kind == "cgroup" and "cpuacct" in options.split(","):
+                found = mount / path.lstrip("/") / "cpuacct.usage"
+            elif not controllers and kind == "cgroup2":
+                found = mount / path.lstrip("/") / "cpu.stat"
+            else:
+                continue
+            if path != "/" and found.exists():
+                return found
+    return None
+
+
+def read_cpu_s(counter: Path) -> float:
+    """Return the CPU seconds in such a file. Raises OSError when the group is gone."""
+    text = counter.read_text()
+    return int(text.split()[1]) / 1e6 if counter.name == "cpu.stat" else int(text) / 1e9
+
+
 def _mounts() -> Iterator[tuple[Path, str, str]]:
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, mount, kind, options, *_ = line.split(" ")

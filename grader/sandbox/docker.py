@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
+from pathlib import Path
 
 from grader.errors import CellLostError, SandboxError
 from grader.limits import MIB, Limits
 from grader.sandbox import cgroup, docker_engine, docker_options, docker_orphans, images, seccomp
-from grader.sandbox.cell import Cell
+from grader.sandbox.cell import Cell, Event
 from grader.sandbox.docker_stream import Demultiplexer
 from grader.sandbox.runner import wire
 from grader.sandbox.runner.supervisor import ASK_KERNEL
@@ -18,6 +20,13 @@ _LAYERS = ("container", "userns", "pidns", "netns", "ipcns", "utsns", "cgroupns"
            "no_new_privs", "seccomp", "rlimits")  # fmt: skip
 # What gVisor's own kernel has not: mounts and Landlock for a sample. Chosen with the runtime's name, and stamped.
 _NOT_IN_GVISOR = ("mountns", "landlock")
+
+
+_TICK_S = 0.05
+_UNSEEN = (
+    "the control group of the container's process {pid} cannot be seen from here, so that {what}: run the grader on "
+    "the daemon's machine, outside of any container that has process ids of its own (docker run --pid=host)"
+)
 
 
 class DockerCell(Cell):
@@ -43,10 +52,13 @@ class DockerCell(Cell):
         self._pipe: socket.socket | None = None
         self._stream = Demultiplexer()
         self._group: cgroup.Group | None = None
+        self._host_cpu = Path()
+        self._next_tick = 0.0
         try:
             self.image = images.find(self._client, image or images.reference())
             self._gvisor = runtime is not None and docker_engine.is_gvisor(self._client, runtime)
             self.runtime = runtime
+            self.exact_clocks = not self._gvisor  # gVisor's count the time that a process waits for a processor too
             self._limit_address_space(limits.memory_bytes)
             self._start(limits)
             self._configure(allow_missing)
@@ -74,7 +86,10 @@ class DockerCell(Cell):
             client.start(self._container)
             state = client.inspect_container(self._container)["State"]
         super().__init__(self._pipe.fileno(), self._pipe.fileno())
-        if not self._gvisor:
+        if self._gvisor:
+            self._host_cpu = self._find_counter(state.get("Pid", 0))
+            self.wake_s, self.exact_clocks = _TICK_S, False
+        else:
             self._group = self._find_group(state.get("Pid", 0))
 
     def _configure(self, allow_missing: tuple[str, ...]) -> None:
@@ -114,15 +129,18 @@ class DockerCell(Cell):
         pids = f"pids_cgroup_v{self._group.version}" if self._group else "pids_cgroup"
         return (*layers, *memory, pids)
 
+    def _find_counter(self, pid: int) -> Path:
+        """The host's count of the container's CPU time: gVisor's own clocks run while a program only waits."""
+        counter = cgroup.cpu_counter_of(pid) if pid else None
+        if counter is None or self._container[:12] not in str(counter):
+            raise SandboxError(_UNSEEN.format(pid=pid, what="CPU time could not be told from waiting"))
+        return counter
+
     def _find_group(self, pid: int) -> cgroup.Group:
         """The container's control group on this machine, for the kernel's count of kills."""
         group = cgroup.group_of(pid) if pid else None
         if group is None or self._container[:12] not in str(group.memory):
-            raise SandboxError(
-                f"the control group of the container's process {pid} cannot be seen from here, so that memory limits "
-                "could not be told from crashes: run the grader on the daemon's machine, outside of any container "
-                "that has process ids of its own (docker run --pid=host)"
-            )
+            raise SandboxError(_UNSEEN.format(pid=pid, what="memory limits could not be told from crashes"))
         return group
 
     def _limit_address_space(self, size: int) -> None:
@@ -156,6 +174,24 @@ class DockerCell(Cell):
         killed = ", killed for want of memory" if state.get("OOMKilled") else ""
         reason = f", {state['Error']}" if state.get("Error") else ""
         return f"{state['Status']}, exit status {state['ExitCode']}{killed}{reason}; {text or 'no message'}"
+
+    def receive(self, timeout_s: float | None) -> list[Event]:
+        """Wait for events, as every cell does; with gVisor, tell the supervisor of the host's clock meanwhile."""
+        if self.wake_s is not None and self.hello:
+            self._tick()
+            timeout_s = self.wake_s if timeout_s is None else min(timeout_s, self.wake_s)
+        return super().receive(timeout_s)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if now < self._next_tick or self.writers:
+            return
+        self._next_tick = now + _TICK_S / 2
+        try:
+            used = cgroup.read_cpu_s(self._host_cpu)
+        except OSError as error:
+            raise self._lost() from error
+        self._send(wire.TICK, wire.SECONDS.pack(used))
 
     def _unwrap(self, data: bytes) -> bytes:
         return self._stream.feed(data)

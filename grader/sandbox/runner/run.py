@@ -15,6 +15,7 @@ from . import wire
 from .kernel import F_SETPIPE_SZ, process_clock
 
 if TYPE_CHECKING:
+    from .host_clock import HostClock
     from .zygote import Handle
 
 _ANSWER_PIPE = 1 << 20
@@ -82,6 +83,8 @@ class Run:
         self._carry = b""
         self._killed: str | None = None
         self._started = False
+        self._shown = 0.0
+        self._host_clock: HostClock | None = None
         self._tails = {"stdout": Tail(limits.stdout_bytes), "stderr": Tail(limits.stdout_bytes)}
         self._step = Clock()
 
@@ -91,8 +94,18 @@ class Run:
         facts = {"ended": "cancelled", "code": 0, "signal": 0, "cpu_s": 0.0, "wall_s": 0.0, "rss": 0}
         return _report({"run": number, "driver_code": 0, **facts}, b"", b"")
 
-    def start(self, zygote: Handle, payloads: tuple[bytes, ...], poll: select.poll, proc: int) -> None:
-        """Fork the processes and begin to watch."""
+    def start(
+        self,
+        zygote: Handle,
+        payloads: tuple[bytes, ...],
+        poll: select.poll,
+        proc: int,
+        host_clock: HostClock | None = None,
+    ) -> None:
+        """Fork the processes and begin to watch; with a ``host_clock`` where their own clocks run too fast."""
+        if host_clock:
+            host_clock.begin()
+        self._host_clock = host_clock
         self._zygote = zygote
         self._proc = proc
         self._began = time.monotonic()
@@ -205,14 +218,20 @@ class Run:
             if idle > idle_limit or step.group_idle + idle > limits.group_s:
                 self.kill("idle_limit")
 
+    def shown_cpu(self) -> float:
+        """Return the CPU seconds that the clocks of the run's processes show."""
+        with contextlib.suppress(OSError):  # a process has ended: what it had used stays
+            self._shown = sum(time.clock_gettime(clock) for clock in self._clocks)
+        return self._shown
+
     def _cpu(self) -> float:
-        try:
-            return sum(time.clock_gettime(clock) for clock in self._clocks)
-        except OSError:
-            return self._step.cpu
+        shown = self.shown_cpu()
+        return self._host_clock.corrected(shown) if self._host_clock else shown
 
     def _run_delay(self) -> float:
         """Seconds that the threads of the run were ready and waited for a processor (proc's schedstat)."""
+        if self._host_clock:
+            return self._host_clock.waited
         total = 0
         for pid in self._pids:
             try:
@@ -245,6 +264,7 @@ class Run:
         poll.unregister(self._answers)
         os.close(self._answers)
         status, _, rss = usage[0]
+        used = sum(cpu for _, cpu, _ in usage)
         code = os.waitstatus_to_exitcode(status)
         driver_code = os.waitstatus_to_exitcode(usage[-1][0]) if len(usage) > 1 else 0
         if not self._started or driver_code == wire.CANDIDATE_NOT_STARTED:
@@ -255,7 +275,7 @@ class Run:
             "code": max(code, 0),
             "signal": max(-code, 0),
             "driver_code": driver_code,
-            "cpu_s": sum(cpu for _, cpu, _ in usage),
+            "cpu_s": self._host_clock.corrected(used) if self._host_clock else used,
             "wall_s": time.monotonic() - self._began,
             "rss": rss,
         }

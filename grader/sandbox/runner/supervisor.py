@@ -12,6 +12,7 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from . import container, landlock, scratch, wire, zygote
+from .host_clock import HostClock
 from .run import Limits, Run
 
 ASK_KERNEL = -1
@@ -51,6 +52,7 @@ class Supervisor:
         self._incoming = bytearray()
         self._waiting: deque[Request] = deque()
         self._current: Run | None = None
+        self._clock: HostClock | None = None
         self._zygotes: dict[str, zygote.Handle] = {}
         self._poll = select.poll()
         self._poll.register(0, select.POLLIN)
@@ -101,6 +103,10 @@ class Supervisor:
     def _handle(self, kind: int, payload: bytes) -> None:
         if kind == wire.RUN:
             self._waiting.append(Request(*marshal.loads(payload)))  # noqa: S302 - from the worker
+        elif kind == wire.TICK:
+            self._clock = self._clock or HostClock()
+            if self._current is not None:
+                self._clock.tick(wire.SECONDS.unpack(payload)[0], self._current.shown_cpu())
         elif kind == wire.KILL:
             self._cancel(wire.LENGTH.unpack(payload)[0])
         elif kind == wire.CONFIGURE:
@@ -128,7 +134,7 @@ class Supervisor:
         if chosen is None:
             chosen = self._zygotes[request.zygote] = self._zygotes["plain"].another(request.zygote)
         self._current = Run(request.run, Limits(*request.limits), request.group_sizes, request.whole_program)
-        self._current.start(chosen, request.payloads, self._poll, self._proc)
+        self._current.start(chosen, request.payloads, self._poll, self._proc, self._clock)
 
     def _finish(self, run: Run) -> None:
         self._current = None
