@@ -291,7 +291,10 @@ class LocalEngine:
             status = worker.process.returncode
             raise InfrastructureError(f"workers end as soon as they start (the last with status {status})")
         for job in worker.jobs.values():
-            self._put_back(job, worker.process.returncode)
+            if isinstance(job, Grade) and not worker.ready:
+                self._again.append(job)  # the worker never saw it: that was no attempt
+            else:
+                self._put_back(job, worker.process.returncode)
         self._pool.append(self._start_worker())
 
     def _put_back(self, job: Grade | Prepare, status: int) -> None:
