@@ -33,8 +33,8 @@ class DockerCell(Cell):
     """A cell in a container. ``image`` is a name and tag, or an id; None means the one that fits this grader.
 
     ``runtime`` is a runtime registered with the daemon; None means the daemon's default. Layers that are missing must
-    be named in ``allow_missing``, except those that gVisor never has. Raises SandboxError where the container
-    cannot be made, with the command that mends it.
+    be named in ``allow_missing``, except those that gVisor never has. ``patience_s`` is how long to wait for a daemon
+    that does not answer. Raises SandboxError, with the command that mends it, where the container cannot be made.
     """
 
     backend = "docker"
@@ -46,8 +46,9 @@ class DockerCell(Cell):
         image: str | None = None,
         runtime: str | None = None,
         allow_missing: tuple[str, ...] = (),
+        patience_s: float = 0.0,
     ) -> None:
-        self._client = docker_engine.connect()
+        self._client = docker_engine.connect(patience_s)
         self._container = ""
         self._pipe: socket.socket | None = None
         self._stream = Demultiplexer()
@@ -58,7 +59,9 @@ class DockerCell(Cell):
             self.image = images.find(self._client, image or images.reference())
             self._gvisor = runtime is not None and docker_engine.is_gvisor(self._client, runtime)
             self.runtime = runtime
-            self.exact_clocks = not self._gvisor  # gVisor's count the time that a process waits for a processor too
+            self.exact_clocks = (
+                not self._gvisor
+            )  # gVisor's count the time that a process waits for a processor too
             self._limit_address_space(limits.memory_bytes)
             self._start(limits)
             self._configure(allow_missing)

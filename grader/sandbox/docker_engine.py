@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,11 +15,13 @@ from grader.errors import SandboxError
 MINIMUM_API = (1, 41)
 _START_HINT = "start it (systemctl start docker; in a development checkout, as root: scripts/start-docker.sh)"
 _TIMEOUT_S = 120
+_KNOCK_AGAIN_S = 0.2
 
 
-def connect() -> Any:
+def connect(patience_s: float = 0.0) -> Any:
     """Return a ``docker.APIClient`` of the daemon on this machine (``DOCKER_HOST``, or the usual socket).
 
+    Waits up to ``patience_s`` seconds for one that does not answer, e.g. because it is being restarted.
     Raises SandboxError where there is no daemon, it is too old, or it is on another machine.
     """
     try:
@@ -34,7 +37,7 @@ def connect() -> Any:
             "the kernel's counters of a container are read here; unset DOCKER_HOST, or run the grader over there"
         )
     try:
-        _knock(where.removeprefix("unix://"))
+        _knock(where.removeprefix("unix://"), time.monotonic() + patience_s)
         client = docker.APIClient(base_url=where, version="auto", timeout=_TIMEOUT_S)
     except (docker.errors.DockerException, OSError) as error:
         raise SandboxError(_unreachable(where, str(error))) from error
@@ -49,10 +52,17 @@ def connect() -> Any:
     return client
 
 
-def _knock(path: str) -> None:
+def _knock(path: str, deadline: float) -> None:
     """Raise OSError unless somebody listens: the SDK would do the same, and leave an open socket behind."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.connect(path)
+    while True:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.connect(path)
+                return
+        except (FileNotFoundError, ConnectionRefusedError):
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_KNOCK_AGAIN_S)
 
 
 def _unreachable(where: str, error: str) -> str:

@@ -14,6 +14,7 @@ BACKENDS = ("namespaces", "docker")
 # What may be missing where --allow-missing names it; nothing else can be done without.
 OPTIONAL_LAYERS = {"namespaces": frozenset({"landlock"}), "docker": frozenset({"landlock", "mountns"})}
 DEFAULT_BACKEND = "namespaces"
+_RESTART_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,15 @@ class CellSource:
 
     def make(self, limits: Limits) -> Cell:
         """Return a new cell. Raises SandboxError where it cannot be made."""
-        return make_cell(
-            self.backend, self.root, limits, self.runtime, image=self.image, allow_missing=self.allow_missing
-        )
+        if self.backend == "docker":
+            from grader.sandbox.docker import DockerCell
+
+            # The daemon has answered when this was made: if it does not now, it is being restarted.
+            return DockerCell(
+                limits, image=self.image, runtime=self.runtime, allow_missing=self.allow_missing,
+                patience_s=_RESTART_S,
+            )  # fmt: skip
+        return make_cell(self.backend, self.root, limits)
 
 
 def prepare(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,9 +36,26 @@ def test_no_sdk(monkeypatch):
         docker_engine.connect()
 
 
+def test_a_daemon_that_is_being_restarted_is_waited_for(monkeypatch, tmp_path):
+    path = tmp_path / "docker.sock"
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+    with socket.socket(socket.AF_UNIX) as listener:
+
+        def begin(_seconds):
+            if not path.exists():
+                listener.bind(str(path))
+                listener.listen()
+
+        monkeypatch.setattr(docker_engine.time, "sleep", begin)
+        new = SimpleNamespace(api_version="1.44")
+        monkeypatch.setattr(docker, "APIClient", lambda **_: new)
+        assert docker_engine.connect(patience_s=60.0) is new
+
+
 def test_an_old_daemon(monkeypatch):
     old = SimpleNamespace(api_version="1.39", version=lambda: {"Version": "18.09"}, close=lambda: None)
     monkeypatch.setattr(docker, "APIClient", lambda **_: old)
+    monkeypatch.setattr(docker_engine, "_knock", lambda *_: None)
     with pytest.raises(SandboxError, match=r"18\.09 \(API 1\.39\); cells need 20\.10"):
         docker_engine.connect()
 
