@@ -87,6 +87,8 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
      "docker info must list seccomp; the daemon needs libseccomp 2.4 or newer and a kernel with CONFIG_SECCOMP_FILTER"),
     ("cgroup", "a control group cannot be made",
      "docker info shows the cgroup driver; the memory and pids controllers must be mounted and delegated to it"),
+    ("dial tcp", "the registry of the base image cannot be reached",
+     "make the image from this machine's interpreter: grader images build --offline"),
     ("pids limit", "the daemon cannot limit processes", "mount the pids controller"),
     ("connection aborted", "the daemon went away", _START_HINT),
     ("connection refused", "the daemon went away", _START_HINT),

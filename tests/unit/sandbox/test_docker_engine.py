@@ -72,6 +72,7 @@ def test_an_old_daemon(monkeypatch):
             "libseccomp",
         ),
         ("failed to create shim: unable to apply cgroup configuration", "control group", "delegated"),
+        ("Get https://registry/v2/: dial tcp: lookup registry: no such host", "the registry", "--offline"),
         ("something else", "something else", ""),
     ],
 )
