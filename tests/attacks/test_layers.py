@@ -76,6 +76,9 @@ def test_every_layer_is_in_force(sample: Path, harness: Harness) -> None:
         assert own != link(Path("/proc/self/ns") / name), name
         assert (own != link(cell / name)) == (name in ("user", "pid", "mnt", "ipc")), name
     assert known["NSpid"].split()[-1] == "1"
+    # A process group and session of its own: kill(0) goes to the group, across namespaces.
+    group, session = (sample / "stat").read_text().rpartition(")")[2].split()[2:4]
+    assert (group, session) == (sample.name, sample.name)
     # Files: a small tmpfs of its own, and nothing else that can be written.
     mounts = [line.split() for line in (sample / "mountinfo").read_text().splitlines()]
     by_place = {fields[4]: fields for fields in mounts}

@@ -32,6 +32,7 @@ def main(handles: list[int], proc: int, config: Config) -> NoReturn:
     """Confine this process and run its payload. ``handles`` become descriptors 0, 1, 2 and so on."""
     status = 70
     try:
+        os.setsid()  # kill(0) reaches a process group, whatever the namespace: ours has the supervisor in it
         payload = _read_payload(handles[wire.PAYLOAD_FD])
         _confine_files(proc, payload["limits"]["tmp_bytes"])
         _place(handles)

@@ -83,6 +83,13 @@ _leave(
     "import os; os.ftruncate(os.open('/dev/null', os.O_RDWR), 0)",
     RUNTIME,
 )
+_leave(
+    "written-device",
+    (66,),
+    "Landlock: no device but /dev/null is written.",
+    "open('/dev/zero', 'wb').write(b'x')",
+    RUNTIME,
+)
 _leave("umask", (66,), "The umask.", "import os; os.umask(0o777)")
 _leave("working-folder", (66,), "The working folder.", "import os; os.chdir('/')")
 _leave("open-descriptors", (66,), "Descriptors.", "import os\nfor n in range(5, 250): os.dup2(1, n)")
