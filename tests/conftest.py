@@ -17,6 +17,7 @@ settings.register_profile(
 )
 settings.load_profile("grader")
 
+_PREFIX = "grader-tests-"
 _SESSION_FOLDER = pytest.StashKey[Path]()
 
 
@@ -27,7 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
     from grader import settings as grader_settings
 
     developers = grader_settings.cache_dir()
-    folder = Path(tempfile.mkdtemp(prefix="grader-tests-"))
+    _remove_folders_of_killed_sessions()
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     folder.chmod(0o755)  # some tests run as another user
     config.stash[_SESSION_FOLDER] = folder
     _borrow_root(developers, folder / "cache")
@@ -39,6 +41,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     folder = config.stash.get(_SESSION_FOLDER, None)
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_folders_of_killed_sessions() -> None:
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        pid = folder.name.removeprefix(_PREFIX).split("-")[0]
+        if pid.isdecimal() and not Path("/proc", pid).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _borrow_root(lender: Path, cache: Path) -> None:
