@@ -48,10 +48,9 @@ class Limits:
     def within(self, ceiling: Limits) -> Limits:
         """Return these limits, each lowered to the operator's ceiling where it exceeds that."""
         lowered = {
-            field.name: min(mine, top)
+            field.name: top if (mine := getattr(self, field.name)) is None else min(mine, top)
             for field in fields(self)
-            if (mine := getattr(self, field.name)) is not None
-            and (top := getattr(ceiling, field.name)) is not None
+            if (top := getattr(ceiling, field.name)) is not None
         }
         return replace(self, **lowered)
 

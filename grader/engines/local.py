@@ -114,7 +114,7 @@ class LocalEngine:
         self._stamp: dict[str, Any] = {}
         self._prepared: deque[Prepared] = deque()
         self._graded: deque[Graded] = deque()
-        self._again: deque[Grade] = deque()
+        self._again: deque[Grade | Prepare] = deque()
 
     def __enter__(self) -> Self:
         cache = settings.cache_dir()
@@ -179,16 +179,19 @@ class LocalEngine:
         self._numbers += 1
         return cost, Grade(self._numbers, program, light, 1)
 
-    def _hand_out(self, ahead: _LookAhead) -> None:
-        while ahead or self._again:
+    def _hand_out(self, ahead: _LookAhead | None = None) -> None:
+        """Give the workers with the fewest jobs what is to be done again, then what is ahead."""
+        while self._again or ahead:
             worker = min(self._pool, key=lambda worker: len(worker.jobs))
             if len(worker.jobs) >= _PER_WORKER:
                 return
-            job = self._again.popleft() if self._again else ahead.pop()
-            self._send(worker, job.number, job)
+            if self._again:
+                self._send(worker, self._again.popleft())
+            elif ahead:
+                self._send(worker, ahead.pop())
 
-    def _send(self, worker: _WorkerProcess, number: int, job: Grade | Prepare) -> None:
-        worker.jobs[number] = job
+    def _send(self, worker: _WorkerProcess, job: Grade | Prepare) -> None:
+        worker.jobs[job.number] = job
         with contextlib.suppress(BrokenPipeError):  # dead; its last words are still to be read
             worker.link.send(job)
 
@@ -206,15 +209,15 @@ class LocalEngine:
 
     def _prepare(self) -> None:
         """Make the expected answers that are missing, on all workers; the largest inputs first."""
-        missing = deque(task for task in self._suite.tasks.values() if not self._store.has(task))
+        missing = [task for task in self._suite.tasks.values() if not self._store.has(task)]
         total = len(missing)
+        for task in missing:
+            self._numbers += 1
+            self._again.append(Prepare(self._numbers, task, 1))
         done = 0
         while done < total:
             self._report("expected answers", done, total)
-            for worker in self._pool:
-                while missing and len(worker.jobs) < _PER_WORKER:
-                    self._numbers += 1
-                    self._send(worker, self._numbers, Prepare(missing.popleft()))
+            self._hand_out()
             self._exchange()
             while self._prepared:
                 prepared = self._prepared.popleft()
@@ -243,13 +246,8 @@ class LocalEngine:
             if worker.jobs.pop(message.number, None) is not None:
                 self._graded.append(message)
         elif isinstance(message, Prepared):
-            number = next(
-                number
-                for number, job in worker.jobs.items()
-                if isinstance(job, Prepare) and job.task.task_id == message.task_id
-            )
-            del worker.jobs[number]
-            self._prepared.append(message)
+            if worker.jobs.pop(message.number, None) is not None:
+                self._prepared.append(message)
         elif isinstance(message, Ready):
             worker.ready = True
             self._stamp = message.stamp
@@ -290,21 +288,20 @@ class LocalEngine:
         if self._starts_without_verdict > _WORKER_STARTS:
             status = worker.process.returncode
             raise InfrastructureError(f"workers end as soon as they start (the last with status {status})")
-        for job in worker.jobs.values():
-            if isinstance(job, Grade) and not worker.ready:
-                self._again.append(job)  # the worker never saw it: that was no attempt
-            else:
+        for position, job in enumerate(worker.jobs.values()):
+            if worker.ready and position == 0:
                 self._put_back(job, worker.process.returncode)
+            else:
+                self._again.append(job)  # the worker had not come to it: that was no attempt
         self._pool.append(self._start_worker())
 
     def _put_back(self, job: Grade | Prepare, status: int) -> None:
-        if isinstance(job, Prepare):
-            self._prepared.append(Prepared(job.task.task_id, f"a worker ended (status {status}) while it ran the "
-                                           f"reference solution of {job.task.task_id}"))  # fmt: skip
-        elif job.attempts < _MAX_ATTEMPTS:
+        why = f"{job.attempts} workers ended while they held it; the last with status {status}"
+        if job.attempts < _MAX_ATTEMPTS:
             self._again.append(replace(job, attempts=job.attempts + 1))
+        elif isinstance(job, Prepare):
+            raise InfrastructureError(f"the expected answers of {job.task.task_id} cannot be made: {why}")
         else:
-            why = f"{job.attempts} workers ended while they held it; the last with status {status}"
             fields = infrastructure_error(job.program, job.task, self._policy, self._stamp, job.attempts, why)
             self._graded.append(Graded(job.number, fields))
 

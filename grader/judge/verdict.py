@@ -108,7 +108,8 @@ def _group(stream: AnswerStream, begin: int, size: int, ending: Ending) -> Group
     passed = answered - len(failed)
     if stream.load_error is not None or stream.violation is not None:
         status, error = _of_whole_program(stream)
-        return GroupOutcome(status, passed, size, failed[0] - begin if failed else answered, error)
+        first = failed[0] - begin if failed else min(answered, max(size - 1, 0))
+        return GroupOutcome(status, passed, size, first, error)
     if failed:
         first = failed[0]
         if stream.findings[first] is Finding.RAISED:

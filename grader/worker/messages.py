@@ -26,9 +26,11 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Make the bundle of a task."""
+    """Make the bundle of a task. ``number`` names the job in the answer; ``attempts`` counts this one."""
 
+    number: int
     task: Task
+    attempts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,9 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A bundle was made, or ``error`` says why not (a SuiteError's text)."""
+    """Job ``number`` is done: a bundle was made, or ``error`` says why not (a SuiteError's text)."""
 
-    task_id: str
+    number: int
     error: str = ""
 
 

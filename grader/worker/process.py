@@ -76,7 +76,7 @@ class Worker:
             self._replace_cell(error)
 
     def _queue(self, jobs: list[Job]) -> None:
-        self._waiting.extend((job, job.attempts if isinstance(job, Grade) else 1) for job in jobs)
+        self._waiting.extend((job, job.attempts) for job in jobs)
 
     def _start_waiting(self) -> None:
         while self._waiting and len(self._active) < _IN_FLIGHT:
@@ -139,14 +139,14 @@ class Worker:
 
     def _finish(self, job: Job, result: VerdictFields | None) -> None:
         if isinstance(job, Prepare):
-            self._link.send(Prepared(job.task.task_id))
+            self._link.send(Prepared(job.number))
         else:
             assert result is not None
             self._link.send(Graded(job.number, result))
 
     def _refuse(self, job: Job, error: SuiteError, attempts: int) -> None:
         if isinstance(job, Prepare):
-            self._link.send(Prepared(job.task.task_id, str(error)))
+            self._link.send(Prepared(job.number, str(error)))
         else:
             self._give_up(job, attempts, str(error))
 

@@ -38,6 +38,7 @@ def main(handles: list[int], proc: int, config: Config) -> NoReturn:
         _place(handles)
         os.close(wire.PAYLOAD_FD)  # it has been read, and is no business of the program's
         _limit(payload["limits"])
+        kernel.drop_bounding_capabilities()  # a new user namespace has them all again
         kernel.drop_capabilities()
         if config.landlock:
             landlock.restrict(config.landlock, wire.SCRATCH)

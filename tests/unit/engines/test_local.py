@@ -57,7 +57,7 @@ def engine(tmp_path, monkeypatch):
         factory, "prepare", lambda *_, **__: factory.CellSource("namespaces", "key", "digest")
     )
 
-    def made(at_start="", prepare="link.send(Prepared(job.task.task_id))", tests=None, workers=2, **options):
+    def made(at_start="", prepare="link.send(Prepared(job.number))", tests=None, workers=2, **options):
         monkeypatch.setattr(local, "_START_WORKER", WORKER.format(at_start=at_start, prepare=prepare))
         suite = suite_of(tests or AssertionTests(("assert f()",)))
         return local.LocalEngine(suite, limits=Limits(), workers=workers, **options)
@@ -190,7 +190,7 @@ class TestExpectedAnswers:
         assert stages == sorted(stages)
 
     def test_a_reference_that_fails_ends_it_with_its_reason(self, engine):
-        prepare = "link.send(Prepared(job.task.task_id, f'{job.task.task_id}: the reference raised'))"
+        prepare = "link.send(Prepared(job.number, f'{job.task.task_id}: the reference raised'))"
         with (
             pytest.raises(SuiteError, match="the reference raised"),
             engine(prepare=prepare, tests=self.tests),
