@@ -122,8 +122,7 @@ def test_outside_it_is_not_root_either(host):
 
 
 def test_it_has_no_capability_and_no_way_to_one(host):
-    # The bounding set is for programs that it starts: there are none, and with no_new_privs they would gain nothing.
-    sets = {name: int(host["status"][name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")}
+    sets = {name: int(host["status"][name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd")}
     assert sets == dict.fromkeys(sets, 0)
     assert host["status"]["NoNewPrivs"] == "1"
 
