@@ -63,12 +63,14 @@ class Usage:
         self.stdout_tail = done.stdout_tail.decode("utf-8", "replace") or self.stdout_tail
 
 
-def collect_into(buffer: bytearray) -> Callable[[bytes], bool]:
-    """Return an ``on_data`` that keeps everything and never stops the run."""
+def collect_into(buffer: bytearray, *, stop_above: int | None = None) -> Callable[[bytes], bool]:
+    """Return an ``on_data`` that keeps everything, and stops the run above so many bytes."""
 
     def keep(data: bytes) -> bool:
+        if stop_above is not None and len(buffer) > stop_above:
+            return True
         buffer.extend(data)
-        return False
+        return stop_above is not None and len(buffer) > stop_above
 
     return keep
 

@@ -17,6 +17,9 @@ from grader.worker.bundle import StdioAnswers
 from grader.worker.functions import split_frames
 from grader.worker.requests import Conversation, RunRequest, Usage, collect_into, ending_of, run_limits
 
+# Bytes that a whole program's process may say of itself: one frame with an exception. What it prints is its answer.
+_LONGEST_REPORT = 8 * 1024
+
 
 @dataclass(slots=True)
 class StdioGrading:
@@ -73,7 +76,7 @@ def run_program(
         ),
         limits=run_limits(limits, {}, load_s=limit_s),
         group_sizes=(),
-        on_data=collect_into(answers),
+        on_data=collect_into(answers, stop_above=_LONGEST_REPORT),
         on_output=output.extend,
         memory_bytes=limits.memory_bytes,
         whole_program=True,
@@ -83,6 +86,8 @@ def run_program(
 
 def judge_run(frames: Sequence[tuple[int, bytes]], done: Done) -> tuple[Status, Raised | None]:
     """Judge how a whole program ended, before its output is looked at: it must exit with status 0."""
+    if done.ended == "cancelled":
+        return Status.SECURITY_VIOLATION, Raised("Tampering", "wrote to the answer channel", 0)
     for kind, payload in frames:
         if kind == wire.UNCOMPILABLE:
             return Status.COMPILE_ERROR, read_raised(payload)

@@ -159,7 +159,8 @@ class Run:
             if not self._started:
                 self._started = True
                 chunk = chunk[len(_STARTED) :]
-            self._count_frames(chunk)
+            if not self._whole_program:  # one step from its start to its end, whatever it writes here
+                self._count_frames(chunk)
             self._answer_bytes += len(chunk)
             wire.send(1, wire.ANSWERS, wire.CHUNK.pack(self.number, cpu) + chunk)
             if self._answer_bytes > self._limits.answer_bytes:
