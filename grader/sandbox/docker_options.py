@@ -8,7 +8,7 @@ from grader.limits import GIB, MIB, Limits
 from grader.sandbox import docker_seccomp
 from grader.sandbox.runner import wire
 
-RUNNER_MEMORY = 96 * MIB  # supervisor and zygotes, beside the sample
+RUNNER_MEMORY = 64 * MIB  # supervisor and zygotes, beside the sample
 RUNNER_PROCESSES = 8
 # gVisor is a kernel of its own, in the container's memory, and with threads of its own beside those of the programs.
 GVISOR_MEMORY = 512 * MIB
