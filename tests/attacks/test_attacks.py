@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from attack_harness import Harness
 from attack_programs import ALL
-from attack_programs.model import Attack
+from attack_programs.model import Attack, suite
 
 from grader.status import Status
+from grader.suites.task import Task
 
 CATALOGUE_ITEMS = range(1, 98)
 ELSEWHERE = {
@@ -17,6 +18,11 @@ ELSEWHERE = {
     42: "test_non_interference.py: a call is the same whatever was expected of the one before",
 }
 """Items of the catalogue that are not one program: where they are tested."""
+
+
+@pytest.mark.parametrize("task", suite().tasks.values(), ids=lambda task: task.task_id.partition("/")[2])
+def test_an_honest_program_passes_every_attacked_task(task: Task, harness: Harness) -> None:
+    harness.must_be_clean(harness.grade(task.reference, task.task_id))
 
 
 @pytest.mark.parametrize("attack", ALL, ids=lambda attack: attack.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from attack_programs import (
+    asserted,
     escaping,
     evading,
     exhausting,
@@ -14,5 +15,5 @@ from attack_programs import (
     reading,
 )
 
-SECTIONS = (forging, frames, reading, exhausting, evading, persisting, escaping, network, output)
+SECTIONS = (forging, frames, asserted, reading, exhausting, evading, persisting, escaping, network, output)
 ALL = [attack for section in SECTIONS for attack in section.ATTACKS]

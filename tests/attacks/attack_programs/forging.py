@@ -51,7 +51,7 @@ _add("entry-point-is-data", (1,), "Not callable.", "solve = 7", RUNTIME)
 _add("not-python", (1,), "Does not compile.", "def solve(:", COMPILE)
 
 # 3-6: objects that say yes to every question.
-_YES = """
+YES = """
 class Yes:
     def yes(self, *others): return True
     __eq__ = __bool__ = __lt__ = __le__ = __gt__ = __ge__ = __contains__ = yes
@@ -72,9 +72,9 @@ class Yes:
 """
 for _task in ("int", "float", "close", "text", "list", "set", "dict", "bool", "root", "long", "long_float"):
     _add(f"equals-everything-{_task}", (3, 4, 5, 6), "Only decoded builtins are compared.",
-         returning("Yes()", _YES), WRONG, task=_task)  # fmt: skip
+         returning("Yes()", YES), WRONG, task=_task)  # fmt: skip
     _add(f"equals-everything-inside-{_task}", (3, 6), "The same inside of a container.",
-         returning("[Yes()] * 3", _YES), WRONG, task=_task)  # fmt: skip
+         returning("[Yes()] * 3", YES), WRONG, task=_task)  # fmt: skip
 for _container in (
     "{Yes()}",
     "{Yes(): Yes()}",
@@ -85,7 +85,7 @@ for _container in (
     "{1: Yes()}",
 ):
     _add(f"equals-everything-as-{_container}", (3, 6), "In every kind of container.",
-         returning(_container, _YES), WRONG, task="set")  # fmt: skip
+         returning(_container, YES), WRONG, task="set")  # fmt: skip
 
 _CLASS_LIE = """
 class Lie:
@@ -177,7 +177,7 @@ for _task in ("int", "float", "close", "list", "long_float"):
         task=_task,
     )
 _add("object-array", (8,), "Its items are objects.",
-     returning("numpy.array([Yes()] * 3, dtype=object)", "import numpy\n" + _YES), *HARMLESS, task="float")  # fmt: skip
+     returning("numpy.array([Yes()] * 3, dtype=object)", "import numpy\n" + YES), *HARMLESS, task="float")  # fmt: skip
 _add(
     "empty-array",
     (8,),

@@ -8,7 +8,7 @@ from attack_programs.model import COMPILE, OUTPUT, RUNTIME, TIME, VIOLATION, WRO
 ATTACKS = Collection()
 _add = ATTACKS.add
 
-_TOOLS = """
+TOOLS = """
 import hashlib, marshal, os, struct, threading, time
 def frame(kind, payload=b""):
     return struct.pack("<IB", len(payload), ord(kind)) + payload
@@ -28,7 +28,7 @@ def foreign(kind, payload):
 def _forge(
     name: str, why: str, statements: str, *statuses: object, task: str = "int", steps: int = 2
 ) -> None:
-    _add(f"forged-{name}", (19, 24, 96), why, calling(statements, _TOOLS), *statuses, task=task, steps=steps)  # type: ignore[arg-type]
+    _add(f"forged-{name}", (19, 24, 96), why, calling(statements, TOOLS), *statuses, task=task, steps=steps)  # type: ignore[arg-type]
 
 
 _forge("value", "A guess is a wrong answer, whoever writes it.", "say(value(1))", WRONG)
@@ -101,16 +101,16 @@ _forge(
 _forge("flood-in-one-frame", "One answer that never ends.",
        "say(struct.pack('<IB', 15 << 20, ord('V')))\nwhile True: say(b'N' * 65536)", WRONG, OUTPUT, VIOLATION)  # fmt: skip
 _add("flood-at-load", (19, 96), "The same before the program is loaded.",
-     _TOOLS + "while True: say(bytes(5) * 50000)", VIOLATION)  # fmt: skip
+     TOOLS + "while True: say(bytes(5) * 50000)", VIOLATION)  # fmt: skip
 _add("frames-at-load", (19, 24), "All frames of a run, written by the top level; the answers are guesses.",
-     _TOOLS + "say(frame('L'), *[value(1)] * 6, frame('Z')); os._exit(0)", WRONG)  # fmt: skip
+     TOOLS + "say(frame('L'), *[value(1)] * 6, frame('Z')); os._exit(0)", WRONG)  # fmt: skip
 _add("uncompilable-at-load", (19,), "Forged, and believed: it is not a pass.",
-     _TOOLS + "say(frame('C', marshal.dumps(('SyntaxError', 'x', 1), 2))); os._exit(0)", COMPILE)  # fmt: skip
+     TOOLS + "say(frame('C', marshal.dumps(('SyntaxError', 'x', 1), 2))); os._exit(0)", COMPILE)  # fmt: skip
 _add("stdio-frames", (19, 96), "A whole program has a channel for its error only.",
-     _TOOLS + "print(7); say(frame('L'), frame('V', b'T'), frame('Z'))", WRONG, RUNTIME, VIOLATION, task="stdio")  # fmt: skip
+     TOOLS + "print(7); say(frame('L'), frame('V', b'T'), frame('Z'))", WRONG, RUNTIME, VIOLATION, task="stdio")  # fmt: skip
 _add("stdio-frame-flood", (19, 48, 96), "Millions of frames that nobody asked for must not fill the worker.",
-     _TOOLS + "while True: say(bytes(5) * 50000)", OUTPUT, VIOLATION, task="stdio")  # fmt: skip
-_add("writer-thread", (21, 24), "A thread writes over the honest loop's frames.", _TOOLS + """
+     TOOLS + "while True: say(bytes(5) * 50000)", OUTPUT, VIOLATION, task="stdio")  # fmt: skip
+_add("writer-thread", (21, 24), "A thread writes over the honest loop's frames.", TOOLS + """
 def write():
     while True:
         try: say(value(1))
@@ -159,7 +159,7 @@ _HOSTILE = {
 }  # fmt: skip
 for _name, _payload in _HOSTILE.items():
     _add(f"hostile-encoding-{_name}", (86, 88, 90, 92, 96), "The decoder is bounded and total.",
-         calling(f"say(frame('V', {_payload}))", _TOOLS), WRONG, VIOLATION)  # fmt: skip
+         calling(f"say(frame('V', {_payload}))", TOOLS), WRONG, VIOLATION)  # fmt: skip
 _FOREIGN = {
     "Fraction": ["(1, 0)", "(1, 10**4000)", "('a', 1)", "()", "(True, 1)"],
     "Decimal": ["'sNaN'", "'1e999999999'", "'nonsense'", "'nan'", "'9' * 5000", "'inf'"],
@@ -190,16 +190,16 @@ for _kind, _payloads in _FOREIGN.items():
     for _number, _payload in enumerate(_payloads):
         for _task in ("float", "set", "close", "root"):
             _add(f"hostile-{_kind}-{_number}-{_task}", (7, 89, 93, 96), "A forged payload means nothing.",
-                 calling(f"say(foreign({_kind!r}, {_payload}))", _TOOLS), WRONG, VIOLATION, task=_task)  # fmt: skip
+                 calling(f"say(foreign({_kind!r}, {_payload}))", TOOLS), WRONG, VIOLATION, task=_task)  # fmt: skip
 _add("hash-flood", (93,), "Keys whose hashes collide, to cost quadratic time.",
      "def solve(*arguments):\n    return {n * ((1 << 61) - 1) for n in range(3000)}\n", WRONG, task="set")  # fmt: skip
 _add("hash-flood-forged", (93,), "More of them than a program could make honestly.",
      calling("items = [marshal.dumps(n * ((1 << 61) - 1), 2) for n in range(60000)]\n"
-             "say(frame('V', b'<' + struct.pack('<I', len(items)) + b''.join(items)))", _TOOLS), VIOLATION, task="set")  # fmt: skip
+             "say(frame('V', b'<' + struct.pack('<I', len(items)) + b''.join(items)))", TOOLS), VIOLATION, task="set")  # fmt: skip
 _add("hash-flood-list", (93,), "As a list that the judge makes a set of.",
      "def solve(*arguments):\n    return [n * ((1 << 61) - 1) for n in range(60000)]\n", WRONG, task="set", steps=4)  # fmt: skip
 _add("hash-flood-tuples", (93,), "Nested tuples with one hash.",
      "def solve(*arguments):\n    return [(n * ((1 << 61) - 1), (0,) * 50) for n in range(30000)]\n", WRONG, task="set",
      steps=4)  # fmt: skip
 _add("memory-in-worker", (44, 96), "An answer that is small as bytes and large as values.",
-     calling("say(frame('V', b'[' + struct.pack('<I', 1900000) + b'(\\0\\0\\0\\0' * 1900000))", _TOOLS), VIOLATION)  # fmt: skip
+     calling("say(frame('V', b'[' + struct.pack('<I', 1900000) + b'(\\0\\0\\0\\0' * 1900000))", TOOLS), VIOLATION)  # fmt: skip
