@@ -32,16 +32,12 @@ $(VENV)/.installed-dev: pyproject.toml $(VENV)/.made
 	@$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
 
-$(VENV)/.test-setup: scripts/test-setup.sh $(VENV)/.made
-	@sh scripts/test-setup.sh
-	@touch $@
-
 quickstart: $(VENV)/.installed
 	@$(BIN)/grader score "$$($(BIN)/python -c '$(PRINT_STARTER_SAMPLES)')" --suite starter --k 1
 	@echo "make quickstart took $$(( $$(date +%s) - $(BEGAN) )) s."
 
-test: $(VENV)/.installed-dev $(VENV)/.test-setup
-	$(BIN)/python -m pytest -n auto $(ARGS)
+test: $(VENV)/.installed-dev
+	@sh scripts/run-tests.sh $(BIN)/python $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -36,10 +36,13 @@ if [ -n "$missing" ]; then
 fi
 
 mkdir -p "$state"
+# Cells have no network, so the daemon needs none either: that leaves out iptables, which not every machine has.
 # The platform ptrace needs neither KVM nor a particular kernel, so that it runs in a virtual machine too.
 cat >"$state/daemon.json" <<JSON
 {
   "storage-driver": "overlay2",
+  "iptables": false,
+  "bridge": "none",
   "runtimes": {
     "runsc": {"path": "$(command -v runsc)", "runtimeArgs": ["--platform=ptrace", "--network=none"]}
   }

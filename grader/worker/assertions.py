@@ -63,6 +63,8 @@ class AssertionGrading:
             memory_bytes=self.limits.memory_bytes,
         )
         self.usage.add(done)
-        outcome = group_outcomes(stream, [len(tests)], ending_of(done), fail_fast=self.fail_fast)[0]
+        outcome = group_outcomes(
+            stream, [len(tests)], ending_of(done, self.limits.memory_bytes), fail_fast=self.fail_fast
+        )[0]
         assert outcome is not None
         return outcome

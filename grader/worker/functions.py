@@ -70,16 +70,17 @@ class FunctionGrading:
         payload = function_payload(
             self.source, self.task.entry_point, bundle.inputs(tests), stop_at_error=self.fail_fast
         )
+        memory_bytes = self.limits.sample_memory_bytes(bundle.peak_memory_bytes)
         done = yield RunRequest(
             payloads=(payload,),
             limits=run_limits(self.limits, self._longer_limits(tests), reference_s=sum(bundle.times)),
             group_sizes=sizes,
             on_data=stream.feed,
-            memory_bytes=self.limits.sample_memory_bytes(bundle.peak_memory_bytes),
+            memory_bytes=memory_bytes,
         )
         self.usage.add(done)
         yield from self._decide_long_answers(stream, tests)
-        return group_outcomes(stream, sizes, ending_of(done), fail_fast=self.fail_fast)
+        return group_outcomes(stream, sizes, ending_of(done, memory_bytes), fail_fast=self.fail_fast)
 
     def _longer_limits(self, tests: Sequence[int]) -> dict[int, float]:
         shortest = self.limits.test_time_s(0.0)

@@ -43,7 +43,7 @@ def _prepare_stdio(task: Task, store: BundleStore) -> Conversation[None]:
                 output, frames, done = yield from run_program(
                     task.reference, test, limits, limits.time_floor_s
                 )
-                status, error = judge_run(frames, done)
+                status, error = judge_run(frames, done, limits.memory_bytes)
                 if status is not Status.PASSED:
                     place = f"task {task.task_id}, group {group.name}, test {index}"
                     raise SuiteError(f"{place}: the reference program ended with {status} ({error})")

@@ -75,9 +75,15 @@ def collect_into(buffer: bytearray, *, stop_above: int | None = None) -> Callabl
     return keep
 
 
-def ending_of(done: Done) -> Ending:
-    """The facts of a run's end that the judge needs."""
-    return Ending(done.ended, done.code, done.signal, done.memory_kill)
+# A program that is stopped for its time when its memory was nearly full would have met that limit next; which of the
+# two it meets first can depend on how fast the kernel hands out pages.
+_NEARLY_FULL = 0.75
+
+
+def ending_of(done: Done, memory_bytes: int) -> Ending:
+    """The facts of a run's end that the judge needs; ``memory_bytes`` was the run's limit."""
+    filled = done.ended == "cpu_limit" and done.peak_memory_bytes >= _NEARLY_FULL * memory_bytes
+    return Ending(done.ended, done.code, done.signal, done.memory_kill or filled)
 
 
 def run_limits(

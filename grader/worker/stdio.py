@@ -50,7 +50,7 @@ class StdioGrading:
             limit = self.limits.test_time_s(self.answers.times[group.name][index])
             output, frames, done = yield from run_program(self.source, test, self.limits, limit)
             self.usage.add(done)
-            status, error = judge_run(frames, done)
+            status, error = judge_run(frames, done, self.limits.memory_bytes)
             if status is Status.PASSED:
                 expected = self.answers.stdout[group.name][index]
                 if not stdout_matches(tests.comparison, output, expected, tests.atol):
@@ -84,7 +84,9 @@ def run_program(
     return bytes(output), split_frames(bytes(answers)), done
 
 
-def judge_run(frames: Sequence[tuple[int, bytes]], done: Done) -> tuple[Status, Raised | None]:
+def judge_run(
+    frames: Sequence[tuple[int, bytes]], done: Done, memory_bytes: int
+) -> tuple[Status, Raised | None]:
     """Judge how a whole program ended, before its output is looked at: it must exit with status 0."""
     if done.ended == "cancelled":
         return Status.SECURITY_VIOLATION, Raised("Tampering", "wrote to the answer channel", 0)
@@ -94,7 +96,7 @@ def judge_run(frames: Sequence[tuple[int, bytes]], done: Done) -> tuple[Status, 
         if kind == wire.RAISED:
             raised = read_raised(payload)
             return status_of_raised(raised), raised
-    ending = ending_of(done)
+    ending = ending_of(done, memory_bytes)
     if done.ended == "exited" and done.code == 0:
         return Status.PASSED, None
     return status_of_ending(ending), error_of_ending(ending)

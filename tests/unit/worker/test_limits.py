@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from grader.errors import InputError
 from grader.limits import CPU_SHARE_OF_WALL, GIB, Limits
 from grader.sandbox.cell import Done
-from grader.worker.requests import RunRequest, Usage, function_payload, run_limits
+from grader.worker.requests import RunRequest, Usage, ending_of, function_payload, run_limits
 
 NAMES = [field.name for field in fields(Limits)]
 amounts = st.floats(0.001, 1e9)
@@ -88,3 +88,14 @@ def test_runs_of_a_sample_add_up_and_the_last_words_are_kept():
     usage.add(done())
     assert (usage.cpu_s, usage.wall_s, usage.peak_memory_bytes) == (1.0, 2.0, 30)
     assert usage.stdout_tail == "first \ufffd"
+
+
+@pytest.mark.parametrize(
+    ("ended", "peak", "filled"),
+    [("cpu_limit", 800, True), ("cpu_limit", 700, False), ("idle_limit", 900, False), ("exited", 900, False)],
+)
+def test_a_program_stopped_for_its_time_with_its_memory_nearly_full_is_one_that_fills_memory(
+    ended, peak, filled
+):
+    done = Done(1, ended, 0, 9, 0, 1.0, 1.0, peak, b"", b"", memory_kill=False)
+    assert ending_of(done, 1000).memory_kill is filled
