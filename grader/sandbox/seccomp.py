@@ -29,7 +29,7 @@ _ALLOWED = {
     "pause": 34, "nanosleep": 35, "getitimer": 36, "alarm": 37, "setitimer": 38, "getpid": 39, "sendfile": 40,
     "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "shutdown": 48, "getsockname": 51,
     "getpeername": 52, "setsockopt": 54, "getsockopt": 55, "exit": 60, "wait4": 61, "kill": 62, "uname": 63,
-    "fcntl": 72, "flock": 73, "fsync": 74, "fdatasync": 75, "truncate": 76, "ftruncate": 77, "getdents": 78,
+    "fsync": 74, "fdatasync": 75, "truncate": 76, "ftruncate": 77, "getdents": 78,
     "getcwd": 79, "chdir": 80, "fchdir": 81, "rename": 82, "mkdir": 83, "rmdir": 84, "creat": 85, "link": 86,
     "unlink": 87, "symlink": 88, "readlink": 89, "chmod": 90, "fchmod": 91, "umask": 95, "gettimeofday": 96,
     "getrlimit": 97, "getrusage": 98, "sysinfo": 99, "times": 100, "getuid": 102, "getgid": 104, "geteuid": 107,
@@ -68,7 +68,19 @@ _KILLED = {
 # glibc and Python fall back from these where the kernel says that it has no such call.
 _NO_SUCH_CALL = {"clone3": 435, "memfd_create": 319, "pidfd_open": 434, "openat2": 437}
 
-_IOCTL, _SOCKETPAIR, _CLONE, _PRCTL = 16, 53, 56, 157
+_IOCTL, _SOCKETPAIR, _CLONE, _FCNTL, _PRCTL = 16, 53, 56, 72, 157
+# Locks, leases and notices are on the file, and every cell has the same read-only files: they would reach across.
+_SHARED_FCNTLS = (
+    5,
+    6,
+    7,
+    36,
+    37,
+    38,
+    1024,
+    1025,
+    1026,
+)  # F_(GET|SET)LK(W), F_OFD_*, F_(SET|GET)LEASE, F_NOTIFY
 HARMLESS_IOCTLS = (
     0x5401,
     0x5413,
@@ -113,6 +125,14 @@ def _one_of(index: int, values: Iterable[int], otherwise: int) -> bytes:
     return code + _return(otherwise)
 
 
+def _none_of(index: int, values: Iterable[int], otherwise: int) -> bytes:
+    """Allow unless an argument's low 32 bits are one of ``values``."""
+    code = _load_argument(index)
+    for value in values:
+        code += _instruction(_JUMP_EQUAL, value, 0, 1) + _return(otherwise)
+    return code + _return(_ALLOW)
+
+
 def _threads_only() -> bytes:
     """Allow clone for a thread of this process; kill for new namespaces, refuse new processes."""
     return (
@@ -132,6 +152,7 @@ def _rules() -> list[tuple[int, bytes]]:
     rules |= {number: _return(_refuse(errno.ENOSYS)) for number in _NO_SUCH_CALL.values()}
     rules[_IOCTL] = _one_of(1, HARMLESS_IOCTLS, _refuse(errno.ENOTTY))
     rules[_SOCKETPAIR] = _one_of(0, (_AF_UNIX,), _refuse(errno.EACCES))
+    rules[_FCNTL] = _none_of(1, _SHARED_FCNTLS, _refuse(errno.ENOLCK))
     rules[_PRCTL] = _one_of(0, _PRCTL_NAMES, _refuse(errno.EPERM))
     rules[_CLONE] = _threads_only()
     return sorted(rules.items())

@@ -9,6 +9,7 @@ from grader.judge.compare import FLOAT_ATOL, is_floats, matches
 from grader.judge.stream import AnswerStream, Finding
 from grader.judge.verdict import GroupOutcome, group_outcomes
 from grader.limits import Limits
+from grader.sandbox.cell import Done
 from grader.sandbox.runner import wire
 from grader.sandbox.runner.decoding import DecodeError, decode
 from grader.suites.task import Comparison, Task
@@ -109,28 +110,32 @@ class FunctionGrading:
         undecided = sorted(test for test, finding in stream.findings.items() if finding is Finding.UNDECIDED)
         failed = [test for test, finding in stream.findings.items() if finding is not Finding.UNDECIDED]
         for index in undecided:
-            if self.fail_fast and failed and index > min(failed):
-                stream.findings[index] = Finding.WRONG
-                continue
-            test = tests[index]
-            if not _may_be_equal(stream, index):
-                stream.findings[index] = Finding.WRONG
-                failed.append(index)
-                continue
-            memory = self.limits.sample_memory_bytes(self.bundle.peak_memory_bytes)
-            theirs = yield from self._full_answer(
-                self.source, test, replace(self.limits, memory_bytes=memory)
-            )
-            ours = None
-            if theirs is not None:
-                ours = self.bundle.given_answer(test) or (
-                    yield from self._full_answer(self.task.reference, test, reference_limits())
-                )
-            if theirs is not None and ours is not None and self._full_match(test, theirs, ours):
+            moot = self.fail_fast and failed and index > min(failed)
+            finding: Finding | None = Finding.WRONG
+            if not moot and _may_be_equal(stream, index):
+                finding = yield from self._second_look(tests[index])
+            if finding is None:
                 del stream.findings[index]
             else:
-                stream.findings[index] = Finding.WRONG
+                stream.findings[index] = finding
                 failed.append(index)
+
+    def _second_look(self, test: int) -> Conversation[Finding | None]:
+        """Have a test answered in full, within what is left of the sample's time, and hold it against the expected;
+        None where it is right."""
+        left_s = self.limits.whole_group_time_s(sum(self.bundle.times)) - self.usage.cpu_s
+        if left_s <= 0:
+            return Finding.TIMED_OUT
+        memory_bytes = self.limits.sample_memory_bytes(self.bundle.peak_memory_bytes)
+        limits = replace(self.limits, group_time_s=left_s, memory_bytes=memory_bytes)
+        theirs, done = yield from self._full_answer(self.source, test, limits)
+        self.usage.add(done)
+        if theirs is None:
+            return Finding.TIMED_OUT if done.ended == "cpu_limit" else Finding.WRONG
+        ours = self.bundle.given_answer(test)
+        if ours is None:
+            ours, _ = yield from self._full_answer(self.task.reference, test, reference_limits())
+        return None if ours is not None and self._full_match(test, theirs, ours) else Finding.WRONG
 
     def _full_match(self, test: int, theirs: bytes, ours: bytes) -> bool:
         if theirs == ours:
@@ -144,7 +149,7 @@ class FunctionGrading:
             return matches(comparison, answer, expected, lambda: self.bundle.arguments(test), FLOAT_ATOL)
         return self._judge(test, answer, expected)
 
-    def _full_answer(self, source: str, test: int, limits: Limits) -> Conversation[bytes | None]:
+    def _full_answer(self, source: str, test: int, limits: Limits) -> Conversation[tuple[bytes | None, Done]]:
         """Run one test again with the answer sent whole; None if it did not come."""
         received = bytearray()
         payload = function_payload(
@@ -160,11 +165,9 @@ class FunctionGrading:
             on_data=collect_into(received),
             memory_bytes=limits.memory_bytes,
         )
-        self.usage.add(done)
-        frames = list(split_frames(bytes(received)))
-        if len(frames) < 2 or frames[0][0] != wire.LOADED or frames[1][0] != wire.VALUE:
-            return None
-        return frames[1][1]
+        frames = split_frames(bytes(received))
+        answered = [kind for kind, _ in frames[:2]] == [wire.LOADED, wire.VALUE]
+        return (frames[1][1] if answered else None), done
 
 
 def _may_be_equal(stream: AnswerStream, test: int) -> bool:

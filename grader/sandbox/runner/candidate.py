@@ -23,6 +23,7 @@ BUILTIN_TYPE = "\x00builtin type"
 INSTANCE_OF = "\x00instance of"
 INSTANCE_FIELDS = "\x00fields"
 GET_ATTRIBUTE, SET_ATTRIBUTE = "\x00get", "\x00set"
+_LONGEST_FRAME = 64 << 20
 _OPAQUE = b"Q\x06opaque"
 
 
@@ -92,11 +93,13 @@ def _instance(value: dict[str, Any], namespace: dict[str, Any]) -> object:
 
 
 def read_frame(handle: int) -> tuple[int, bytes] | None:
-    """Read a frame: its kind and payload; None at the end of the stream."""
+    """Read a frame: its kind and payload; None at the end of the stream, and at a frame that no honest peer sends."""
     head = _read_exactly(handle, wire.HEADER.size)
     if head is None:
         return None
     length, kind = wire.HEADER.unpack(head)
+    if length > _LONGEST_FRAME:
+        return None
     payload = _read_exactly(handle, length)
     return None if payload is None else (kind, payload)
 

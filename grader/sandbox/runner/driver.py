@@ -27,7 +27,6 @@ from .encoding import encode
 from .program import send
 from .revive import revive
 
-_MAX_ANSWER = 64 << 20
 _DATA = (bool, int, float, complex, str, bytes, type(None))
 
 
@@ -130,7 +129,7 @@ def _call(target: str | int, arguments: tuple[object, ...], keywords: dict[str, 
     except BrokenPipeError:
         raise _Gone from None
     frame = read_frame(wire.FROM_PEER_FD)
-    if frame is None or len(frame[1]) > _MAX_ANSWER:
+    if frame is None:
         raise _Gone
     kind, payload = frame
     if kind == wire.RAISED:

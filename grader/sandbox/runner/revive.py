@@ -17,7 +17,7 @@ from .decoding import CollisionBudget, DecodeError, Foreign
 from .encoding import MAX_NUMBER_SIZE
 
 _CONTAINERS: Final = frozenset((list, tuple, dict, set, frozenset))
-_MAX_RANGE: Final = 2_000_000
+_MAX_RANGE: Final = 100_000
 _NUMPY_ITEMS: Final = frozenset((bool, int, float, complex, str, bytes))
 
 

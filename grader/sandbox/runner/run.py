@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .host_clock import HostClock
     from .zygote import Handle
 
-_ANSWER_PIPE = 1 << 20
+_PIPE_BYTES = 1 << 20
 _READ = 1 << 18
 _STARTED = wire.frame(wire.STARTED, b"")  # written at once, and so never cut
 _SHORTEST_WAKE_S, _LONGEST_WAKE_S = 0.001, 0.025
@@ -109,13 +109,9 @@ class Run:
         self._zygote = zygote
         self._proc = proc
         self._began = time.monotonic()
-        self._answers, answers_end = _answer_pipe()
-        self._stdout, stdout_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._stderr, stderr_end = (
-            os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if self._whole_program else (-1, os.dup(stdout_end))
-        )
-        for end in (stdout_end, stderr_end):
-            os.set_blocking(end, True)
+        self._answers, answers_end = _wide_pipe()
+        self._stdout, stdout_end = _wide_pipe()
+        self._stderr, stderr_end = _wide_pipe() if self._whole_program else (-1, os.dup(stdout_end))
         self._pids = zygote.fork(payloads, answers_end, stdout_end, stderr_end)
         self._clocks = [process_clock(pid) for pid in self._pids]
         for end in (answers_end, stdout_end, stderr_end):
@@ -230,7 +226,8 @@ class Run:
         return self._host_clock.corrected(shown) if self._host_clock else shown
 
     def _run_delay(self) -> float:
-        """Seconds that the threads of the run were ready and waited for a processor (proc's schedstat)."""
+        """Seconds that the run was ready and waited for a processor (proc's schedstat): of each process, the thread
+        that waited longest. Their sum would let a crowd of threads sleep on the credit of a busy machine."""
         if self._host_clock:
             return self._host_clock.waited
         total = 0
@@ -240,8 +237,8 @@ class Run:
             except OSError:
                 continue
             try:
-                for thread in os.listdir(folder):  # noqa: PTH208 - a descriptor
-                    total += _schedstat_delay_ns(folder, thread)
+                threads = os.listdir(folder)  # noqa: PTH208 - a descriptor
+                total += max((_schedstat_delay_ns(folder, thread) for thread in threads), default=0)
             finally:
                 os.close(folder)
         return total / 1e9
@@ -283,7 +280,7 @@ class Run:
         return _report(report, bytes(self._tails["stdout"]), bytes(self._tails["stderr"]))
 
     def _drain_rest(self, name: str, pipe: int) -> None:
-        for _ in range(_ANSWER_PIPE // 4096):  # a pipe holds no more
+        for _ in range(_PIPE_BYTES // 4096):  # a pipe holds no more
             before = self._answer_bytes
             self._drain_text(name, pipe)
             if self._answer_bytes == before and not select.select([pipe], [], [], 0)[0]:
@@ -299,13 +296,14 @@ def _running_sums(sizes: tuple[int, ...]) -> list[int]:
     return bounds
 
 
-def _answer_pipe() -> tuple[int, int]:
+def _wide_pipe() -> tuple[int, int]:
+    """A pipe whose reading end does not block, and that a program seldom finds full."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reader, False)
     with contextlib.suppress(
         PermissionError
     ):  # over the user's soft limit: a small pipe is slower, not different
-        fcntl.fcntl(writer, F_SETPIPE_SZ, _ANSWER_PIPE)
+        fcntl.fcntl(writer, F_SETPIPE_SZ, _PIPE_BYTES)
     return reader, writer
 
 

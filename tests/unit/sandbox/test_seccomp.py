@@ -7,6 +7,7 @@ an error number, or ends the process.
 from __future__ import annotations
 
 import errno
+import fcntl
 import struct
 
 import pytest
@@ -53,7 +54,7 @@ def _action(value: int) -> str | int:
     return {0x7FFF0000: ALLOW, 0x80000000: KILL}[value]
 
 
-BY_ARGUMENT = {16: "ioctl", 53: "socketpair", 56: "clone", 157: "prctl"}
+BY_ARGUMENT = {16: "ioctl", 53: "socketpair", 56: "clone", 72: "fcntl", 157: "prctl"}
 
 
 def rule(number: int) -> str | int:
@@ -116,6 +117,14 @@ def test_only_unix_socket_pairs_are_allowed():
     assert decide(53, (1, 1)) == ALLOW
     for family in (0, 2, 10, 16, 17, 38, 40):
         assert decide(53, (family, 1)) == errno.EACCES
+
+
+def test_fcntl_neither_locks_nor_watches_files_that_every_cell_has():
+    refused = [command for command in range(1040) if decide(72, (3, command)) != ALLOW]
+    assert refused == [fcntl.F_GETLK, fcntl.F_SETLK, fcntl.F_SETLKW, 36, 37, 38, fcntl.F_SETLEASE, fcntl.F_GETLEASE,
+                       fcntl.F_NOTIFY]  # fmt: skip
+    assert {decide(72, (3, command)) for command in refused} == {errno.ENOLCK}
+    assert decide(73) == errno.EPERM  # flock
 
 
 def test_prctl_names_a_thread_and_nothing_else():
