@@ -122,7 +122,9 @@ def test_outside_it_is_not_root_either(host):
 
 
 def test_it_has_no_capability_and_no_way_to_one(host):
-    sets = {name: int(host["status"][name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd")}
+    sets = {
+        name: int(host["status"][name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd")
+    }
     assert sets == dict.fromkeys(sets, 0)
     assert host["status"]["NoNewPrivs"] == "1"
 

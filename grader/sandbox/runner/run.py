@@ -253,7 +253,8 @@ class Run:
         """Wait until nothing of the run is left and return the report."""
         for pid in self._pids:
             os.kill(pid, signal.SIGKILL)
-        usage = [self._zygote.wait(pid) for pid in self._pids]
+        pids, self._pids = self._pids, []  # from here on they may be another's
+        usage = [self._zygote.wait(pid) for pid in pids]
         for name, pipe in (("stdout", self._stdout), ("stderr", self._stderr)):
             if pipe >= 0:
                 poll.unregister(pipe)
