@@ -59,10 +59,20 @@ for _name, _statements in _BLOCKS.items():
         calling(_statements),
         TIME,
     )
-_add("blocks-in-flock", (57, 67), "File locks are refused: files are shared between cells.",
-     calling("import fcntl; a, b = open('x', 'w'), open('x', 'w'); fcntl.flock(a, 2); fcntl.flock(b, 2)"), RUNTIME)
-_add("blocks-in-lockf", (57, 67), "The other kind, on a device that every cell has.",
-     calling("import fcntl; fcntl.lockf(open('/dev/null', 'r+'), fcntl.LOCK_EX)"), RUNTIME)
+_add(
+    "blocks-in-flock",
+    (57, 67),
+    "File locks are refused: files are shared between cells.",
+    calling("import fcntl; a, b = open('x', 'w'), open('x', 'w'); fcntl.flock(a, 2); fcntl.flock(b, 2)"),
+    RUNTIME,
+)
+_add(
+    "blocks-in-lockf",
+    (57, 67),
+    "The other kind, on a device that every cell has.",
+    calling("import fcntl; fcntl.lockf(open('/dev/null', 'r+'), fcntl.LOCK_EX)"),
+    RUNTIME,
+)
 _add("blocks-on-stdin", (57,), "Standard input of a function task is empty.", calling("input()"), RUNTIME)
 _add("blocks-on-stdin-stdio", (57,), "That of a whole program ends.", "import sys\nwhile not sys.stdin.read(): pass\nwhile 1: input()", RUNTIME, task="stdio")  # fmt: skip
 _add("sigstop", (62,), "The first process of a namespace cannot be stopped from within.",
