@@ -34,7 +34,8 @@ def cpu_seconds(rows: list[dict[str, Any]], dataset: str, data: Path, *, floor_s
         for group_of_task in task.groups:
             assert isinstance(group_of_task.tests, FunctionTests)
             inputs += group_of_task.tests.inputs()
-        total += _run(row["solution"], task.entry_point, inputs[:tests], floor_s)
+        stopped = verdict["status"] == "time_limit"
+        total += _run(row["solution"], task.entry_point, inputs[:tests], floor_s if stopped else 0.0)
     return total
 
 
@@ -51,7 +52,7 @@ def _judged(
 
 
 def _run(source: str, entry_point: str, inputs: list[Any], floor_s: float) -> float:
-    """CPU seconds of one program, in a fork; a call is cut off after ``floor_s`` seconds."""
+    """CPU seconds of one program, in a fork; a call is cut off after ``floor_s`` seconds (0: it is not)."""
     reader, writer = os.pipe()
     if os.fork() == 0:
         before = _used()
