@@ -22,8 +22,8 @@ class Limits:
 
     The limit of one test is ``max(time_floor_s, time_factor * reference_cpu_s)``: EvalPlus's rule, with 95% of it
     granted as CPU time (see ``CPU_SHARE_OF_WALL``). ``group_time_s`` bounds a whole test group (EvalPlus:
-    ``EVALPLUS_TIMEOUT_PER_TASK``, 60 s), and is twice what the reference needs for the task where that is more.
-    ``idle_s`` is the backstop for sleepers: seconds in which the program neither runs nor waits for a
+    ``EVALPLUS_TIMEOUT_PER_TASK``, 60 s), and is ``time_factor`` times what the reference needs for the task where that
+    is more. ``idle_s`` is the backstop for sleepers: seconds in which the program neither runs nor waits for a
     processor, so that a loaded machine does not use it up; None means the limit of the test at hand.
     ``memory_bytes`` is a floor like ``time_floor_s``: a task whose reference needs more than half of it has twice what
     the reference needs.
@@ -56,7 +56,7 @@ class Limits:
 
     def whole_group_time_s(self, reference_cpu_s: float) -> float:
         """CPU seconds that a test group may use as a whole, given what the reference needed for it."""
-        return max(self.group_time_s, 2 * reference_cpu_s)
+        return max(self.group_time_s, self.time_factor * reference_cpu_s)
 
     def sample_memory_bytes(self, reference_bytes: int) -> int:
         """Bytes that a sample may use, given the reference's peak: a right program may need as much, twice over."""
