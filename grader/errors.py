@@ -7,6 +7,7 @@
     │   ├── SampleError       a sample file or a sample in it
     │   └── SuiteError        a suite's file is missing, malformed, or not the one that was pinned
     └── InfrastructureError   the grader could not do its work: exit code 3
+        ├── OverloadedError   there is no room for more work now; try again later
         ├── SandboxError      an isolation mechanism is missing, or a cell could not be made
         └── CellLostError     a cell died or broke the protocol while it held samples
 
@@ -32,6 +33,14 @@ class SuiteError(InputError):
 
 class InfrastructureError(GraderError):
     """The grader could not do its work; never a judgement on a program."""
+
+
+class OverloadedError(InfrastructureError):
+    """There is no room for more work now. ``retry_after_s``: wall-clock seconds after which there may be."""
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class SandboxError(InfrastructureError):

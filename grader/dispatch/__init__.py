@@ -1,0 +1,1 @@
+"""The bounded, fair queue between requests and workers."""
