@@ -1,0 +1,160 @@
+"""From a request to a batch: the suite and the tasks are looked up, the programs assembled, and all of it checked.
+
+Nothing here needs a running application. What cannot be graded is refused before anything runs, with its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from grader.dispatch.contract import Batch, Priority
+from grader.errors import InputError
+from grader.limits import Limits
+from grader.run import checked_groups, program_of
+from grader.samples import GivenSample
+from grader.server.models import GradeRequest, SampleIn
+from grader.server.problems import FieldError, Refused
+from grader.server.suites import Suites
+from grader.suites.task import Suite
+from grader.worker.program import Program
+
+_MAX_ERRORS = 20
+# What a hand-over to a thread costs is more than assembling this many whole programs.
+_SAMPLES_AT_ONCE = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Whose request it is: its tenant, the tenant's share of the workers, and the ceilings on its limits."""
+
+    tenant: str = "anonymous"
+    weight: float = 1.0
+    ceilings: Limits | None = None
+
+
+def make_batch(
+    request: GradeRequest,
+    suites: Suites,
+    *,
+    owner: Owner,
+    request_id: str,
+    priority: Priority = "interactive",
+) -> Batch:
+    """Make the batch that a request asks for. ``batch.groups`` are the groups to run, in the suite's order.
+
+    Blocks: a suite may have to be loaded, and programs to be found in completions; see :func:`prepare_batch`.
+
+    Raises Refused, with the place of each mistake, for an unknown suite, group or task, for a sample with both or
+    neither of ``solution`` and ``completion``, and for a ``sample_id`` that is used twice.
+    """
+    if request.profile != "full":
+        raise Refused(f"the profile {request.profile!r} is not available in this version", place="profile")
+    suite = _suite_of(request, suites)
+    try:
+        groups = checked_groups(suite, request.groups)
+    except InputError as error:
+        raise Refused(str(error), place="groups") from error
+    samples = checked_samples(request.samples, suite)
+    return Batch(
+        request_id=request_id,
+        suite=suite,
+        programs=_programs(samples, suite),
+        groups=groups,
+        limits=request.limits.limits(owner.ceilings),
+        fail_fast=request.fail_fast,
+        tenant=owner.tenant,
+        weight=owner.weight,
+        priority=priority,
+        timeout_s=request.timeout_s,
+    )
+
+
+async def prepare_batch(
+    request: GradeRequest,
+    suites: Suites,
+    *,
+    owner: Owner,
+    request_id: str,
+    priority: Priority = "interactive",
+) -> Batch:
+    """Do as :func:`make_batch` does, in a thread unless it is quick."""
+    quick = (
+        request.suite is not None
+        and suites.loaded(request.suite) is not None
+        and len(request.samples) <= _SAMPLES_AT_ONCE
+        and all(sample.solution is not None for sample in request.samples)
+    )
+    if quick:
+        return make_batch(request, suites, owner=owner, request_id=request_id, priority=priority)
+    return await asyncio.to_thread(
+        make_batch, request, suites, owner=owner, request_id=request_id, priority=priority
+    )
+
+
+def checked_samples(samples: Sequence[SampleIn], suite: Suite) -> list[GivenSample]:
+    """Return the samples, each with a ``sample_id``. Raises Refused with the place of each one that is wrong."""
+    errors: list[FieldError] = []
+    given: list[GivenSample] = []
+    places: dict[str, int] = {}
+    seen: Counter[str] = Counter()
+    for number, sample in enumerate(samples):
+        sample_id = sample.sample_id or f"{sample.task_id}:{seen[sample.task_id]}"
+        seen[sample.task_id] += 1
+        error = _mistake(sample, number, suite)
+        if error is None and (first := places.setdefault(sample_id, number)) != number:
+            said = f"samples[{first}] has the sample_id {sample_id!r} too; give each sample its own"
+            error = FieldError(f"samples[{number}].sample_id", said)
+        if error is not None:
+            errors.append(error)
+            if len(errors) == _MAX_ERRORS:
+                break
+            continue
+        is_solution = sample.solution is not None
+        text = sample.solution if is_solution else sample.completion
+        given.append(GivenSample(sample.task_id, sample_id, text or "", is_solution))
+    if errors:
+        raise Refused(errors=errors)
+    return given
+
+
+def _suite_of(request: GradeRequest, suites: Suites) -> Suite:
+    own_tests = next((n for n, sample in enumerate(request.samples) if sample.tests is not None), None)
+    if own_tests is None:
+        if request.suite is None:
+            raise Refused("name a suite; /v1/suites lists them", place="suite")
+        return suites.loaded(request.suite) or suites.load(request.suite)
+    if request.suite is not None:
+        raise Refused(
+            "a request that names a suite is graded by the suite's tests; leave out either of them",
+            place=f"samples[{own_tests}].tests",
+        )
+    return _inline_suite(request, own_tests)
+
+
+def _inline_suite(request: GradeRequest, first: int) -> Suite:
+    """The suite that the samples' own tests make. The seam for ``grader.suites.inline``."""
+    raise Refused(
+        "samples with tests of their own are not available in this version", place=f"samples[{first}].tests"
+    )
+
+
+def _mistake(sample: SampleIn, number: int, suite: Suite) -> FieldError | None:
+    if sample.task_id not in suite.tasks:
+        example = next(iter(suite.tasks), "")
+        return FieldError(
+            f"samples[{number}].task_id",
+            f"{suite.name} has no task {sample.task_id!r}; its tasks are named like {example!r}",
+        )
+    if (sample.solution is None) == (sample.completion is None):
+        which = (
+            "neither solution nor completion" if sample.solution is None else "both solution and completion"
+        )
+        return FieldError(f"samples[{number}]", f"the sample has {which}; give exactly one of them")
+    return None
+
+
+def _programs(samples: Sequence[GivenSample], suite: Suite) -> list[Program]:
+    return [program_of(sample, suite) for sample in samples]
