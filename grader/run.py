@@ -25,6 +25,7 @@ from grader.suites.task import Suite
 from grader.worker.program import Program
 
 if TYPE_CHECKING:
+    from grader.engines.pool import Pool
     from grader.schema import Summary
 
 FilePath = str | os.PathLike[str]
@@ -242,20 +243,29 @@ def make_engine(
     suite: Suite, groups: tuple[str, ...], options: Options, reporter: Reporter
 ) -> AbstractContextManager[Engine]:
     """Make the engine that ``options`` name; it starts its workers when it is entered."""
-    from grader.engines.local import LocalEngine
+    from grader.dispatch.blocking import BlockingEngine
 
-    weaker: dict[str, Any] = {"allow_missing": options.allow_missing} if options.allow_missing else {}
-    if options.runtime is not None:
-        weaker["runtime"] = options.runtime
-    return LocalEngine(
+    return BlockingEngine(
+        make_pool(options, reporter),
         suite,
         limits=options.limits,
         groups=groups,
         fail_fast=options.fail_fast,
+        on_progress=reporter.stage,
+    )
+
+
+def make_pool(options: Options, reporter: Reporter) -> Pool:
+    """Make the workers' pool that ``options`` name; it starts them when it is started."""
+    from grader.engines.local import LocalPool
+
+    return LocalPool(
+        limits=options.limits,
         workers=options.workers,
         sandbox=options.sandbox,
+        runtime=options.runtime,
+        allow_missing=options.allow_missing,
         on_progress=reporter.stage,
-        **weaker,
     )
 
 

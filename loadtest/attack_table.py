@@ -24,7 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from grader import settings
-from grader.engines.local import LocalEngine
+from grader.dispatch.blocking import BlockingEngine
+from grader.engines.local import LocalPool
 from grader.limits import Limits
 from grader.suites import registry
 from grader.worker.program import Program
@@ -177,7 +178,8 @@ def our_verdicts() -> list[str]:
     programs = [Program(forgery.task, str(index), forgery.source) for index, forgery in enumerate(FORGERIES)]
     wanted = {forgery.task for forgery in FORGERIES}
     tasks = {name: task for name, task in suite.tasks.items() if name in wanted}
-    with LocalEngine(replace(suite, tasks=tasks), limits=Limits(), workers=1) as engine:
+    pool = LocalPool(limits=Limits(), workers=1)
+    with BlockingEngine(pool, replace(suite, tasks=tasks), limits=Limits()) as engine:
         verdicts = {verdict["sample_id"]: verdict for verdict in engine.grade(programs)}
     ordered = [verdicts[str(index)] for index in range(len(FORGERIES))]
     return ["passes" if verdict["passed"] else str(verdict["status"]) for verdict in ordered]

@@ -16,6 +16,7 @@ import os
 import sys
 import tempfile
 from array import array
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,10 +24,11 @@ from pathlib import Path
 from grader.errors import InfrastructureError
 from grader.judge.stream import Expected
 from grader.sandbox.runner import wire
-from grader.suites.task import FunctionTests, StdioTests, Suite, Task
+from grader.suites.task import FunctionTests, StdioTests, Task
 
 # Part of every bundle's place on disk: raise it when encoding, bundle format or comparison data change.
 _FORMAT = 6
+_KEPT_MAPPED = 8  # bundles that a store keeps mapped: the next sample is often of the same task
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Header:
 
 
 class Bundle:
-    """One task's data, mapped from its file."""
+    """One task's data, mapped from its file for as long as anyone holds it."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
@@ -68,10 +70,6 @@ class Bundle:
         whole = len(self._map) == self._full + header.sizes["given"]
         if not (whole and len(self.times) == len(self._offsets) - 1 == sum(self.group_sizes)):
             raise ValueError("it is damaged or not whole")
-
-    def close(self) -> None:
-        """Unmap the file."""
-        self._map.close()
 
     def tests_of(self, groups: Sequence[str]) -> list[int]:
         """Return the indices, in the bundle, of the tests of some groups."""
@@ -175,9 +173,10 @@ class StdioAnswers:
 class BundleStore:
     """The bundles of one suite in the cache folder."""
 
-    def __init__(self, cache: Path, suite: Suite, root_key: str) -> None:
-        version = f"{suite.sha256[:16]}-{root_key}-{sys.implementation.cache_tag}-{_FORMAT}"
+    def __init__(self, cache: Path, suite_sha256: str, root_key: str) -> None:
+        version = f"{suite_sha256[:16]}-{root_key}-{sys.implementation.cache_tag}-{_FORMAT}"
         self._folder = cache / "expected" / version
+        self._mapped: OrderedDict[Path, Bundle] = OrderedDict()
 
     def path(self, task: Task) -> Path:
         """Where the task's bundle is or will be."""
@@ -189,10 +188,13 @@ class BundleStore:
 
     def has(self, task: Task) -> bool:
         """Whether everything that the task's tests need has been made."""
+        return all(path.is_file() for path in self.files(task))
+
+    def files(self, task: Task) -> list[Path]:
+        """Return the files with what the task's tests need; other folders can be filled with copies of them."""
         kinds = {type(group.tests) for group in task.groups}
-        return (FunctionTests not in kinds or self.path(task).is_file()) and (
-            StdioTests not in kinds or self._stdio_path(task).is_file()
-        )
+        paths = {FunctionTests: self.path(task), StdioTests: self._stdio_path(task)}
+        return [path for kind, path in paths.items() if kind in kinds]
 
     def _stdio_path(self, task: Task) -> Path:
         return self.path(task).with_suffix(".stdio.json")
@@ -209,11 +211,17 @@ class BundleStore:
         self._write(self._stdio_path(task), [json.dumps(asdict(answers)).encode()])
 
     def open(self, task: Task) -> Bundle:
-        """Map the task's bundle. Raises InfrastructureError if it is missing or damaged."""
+        """Map the task's bundle, unless it still is. Raises InfrastructureError if it is missing or damaged."""
+        path = self.path(task)
+        bundle = self._mapped.pop(path, None)
         try:
-            return Bundle(self.path(task))
+            bundle = bundle or Bundle(path)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise self._unreadable(task, self.path(task), error) from error
+            raise self._unreadable(task, path, error) from error
+        self._mapped[path] = bundle
+        if len(self._mapped) > _KEPT_MAPPED:
+            self._mapped.popitem(last=False)
+        return bundle
 
     @staticmethod
     def _unreadable(task: Task, path: Path, error: Exception) -> InfrastructureError:

@@ -14,6 +14,7 @@ from grader.sandbox.runner import wire
 from grader.sandbox.runner.decoding import DecodeError, decode
 from grader.suites.task import Comparison, Task
 from grader.worker.bundle import Bundle
+from grader.worker.parts import Part
 from grader.worker.requests import (
     Conversation,
     RunRequest,
@@ -43,6 +44,7 @@ class FunctionGrading:
     limits: Limits
     fail_fast: bool
     usage: Usage = field(default_factory=Usage)
+    part: Part | None = None
 
     def run(self) -> Conversation[list[GroupOutcome | None]]:
         """Run the groups in one process; where it ends early and not ``fail_fast``, the later groups in another."""
@@ -59,10 +61,7 @@ class FunctionGrading:
 
     def _run_groups(self, names: Sequence[str]) -> Conversation[list[GroupOutcome | None]]:
         bundle = self.bundle
-        tests = bundle.tests_of(names)
-        sizes = tuple(
-            size for name, size in zip(bundle.group_names, bundle.group_sizes, strict=True) if name in names
-        )
+        tests, sizes = self._tests(names)
         stream = AnswerStream(
             expected=bundle.expected(tests),
             matches=lambda index, payload: self._matches(tests[index], payload, stream.expected.frame(index)),
@@ -82,6 +81,16 @@ class FunctionGrading:
         self.usage.add(done)
         yield from self._decide_long_answers(stream, tests)
         return group_outcomes(stream, sizes, ending_of(done, memory_bytes), fail_fast=self.fail_fast)
+
+    def _tests(self, names: Sequence[str]) -> tuple[list[int], tuple[int, ...]]:
+        """The indices, in the bundle, of the tests to run, and how many each group has of them."""
+        bundle = self.bundle
+        tests = bundle.tests_of(names)
+        if self.part is not None:
+            tests = tests[self.part.begin : self.part.end]
+            return tests, (len(tests),)
+        sizes = zip(bundle.group_names, bundle.group_sizes, strict=True)
+        return tests, tuple(size for name, size in sizes if name in names)
 
     def _longer_limits(self, tests: Sequence[int]) -> dict[int, float]:
         shortest = self.limits.test_time_s(0.0)

@@ -15,6 +15,7 @@ from grader.suites.task import AssertionTests, FunctionTests, StdioTests, Task, 
 from grader.worker.assertions import AssertionGrading
 from grader.worker.bundle import BundleStore
 from grader.worker.functions import FunctionGrading
+from grader.worker.parts import Part
 from grader.worker.program import Program
 from grader.worker.requests import Conversation, Usage
 from grader.worker.stdio import StdioGrading
@@ -36,17 +37,23 @@ class Policy:
 
 
 def grade(
-    program: Program, task: Task, store: BundleStore, policy: Policy, stamp: Mapping[str, Any], attempts: int
+    program: Program,
+    task: Task,
+    store: BundleStore,
+    policy: Policy,
+    stamp: Mapping[str, Any],
+    attempts: int,
+    part: Part | None = None,
 ) -> Conversation[VerdictFields]:
-    """Grade a program by the chosen groups of its task; returns the fields of a verdict."""
+    """Grade a program by the chosen groups of its task, or by one ``part``; returns the fields of a verdict."""
     usage = Usage()
-    chosen = policy.chosen(task)
+    chosen = [group for group in policy.chosen(task) if part is None or group.name == part.group]
     outcomes: dict[str, GroupOutcome | None] = dict.fromkeys(group.name for group in chosen)
     if not program.source:
         return verdict(program, stamp, outcomes, usage, Status.NO_CODE, attempts)
     for kind, segment in groupby(chosen, key=lambda group: type(group.tests)):
         groups = list(segment)
-        judged = yield from _grade_segment(kind, program, task, groups, store, policy, usage)
+        judged = yield from _grade_segment(kind, program, task, groups, store, policy, usage, part)
         outcomes.update(zip((group.name for group in groups), judged, strict=True))
         if policy.fail_fast and any(
             outcome is None or outcome.first_failed is not None for outcome in judged
@@ -67,18 +74,16 @@ def _grade_segment(
     store: BundleStore,
     policy: Policy,
     usage: Usage,
+    part: Part | None,
 ) -> Conversation[list[GroupOutcome | None]]:
     if kind is FunctionTests:
         bundle = store.open(task)
         names = [group.name for group in groups]
-        try:
-            return (
-                yield from FunctionGrading(
-                    task, bundle, program.source, names, policy.limits, policy.fail_fast, usage
-                ).run()
-            )
-        finally:
-            bundle.close()
+        return (
+            yield from FunctionGrading(
+                task, bundle, program.source, names, policy.limits, policy.fail_fast, usage, part
+            ).run()
+        )
     if kind is StdioTests:
         answers = store.open_stdio(task)
         return (
@@ -131,10 +136,30 @@ def _group_fields(outcome: GroupOutcome) -> dict[str, Any]:
     return fields
 
 
+def verdict_without_run(
+    program: Program,
+    task: Task,
+    policy: Policy,
+    stamp: Mapping[str, Any],
+    attempts: int,
+    status: Status,
+    raised: Raised,
+) -> VerdictFields:
+    """The verdict on a sample of which no run has come to its end."""
+    outcomes = dict.fromkeys(group.name for group in policy.chosen(task))
+    return verdict(program, stamp, outcomes, Usage(), status, attempts, raised)
+
+
 def infrastructure_error(
-    program: Program, task: Task, policy: Policy, stamp: Mapping[str, Any], attempts: int, why: str
+    program: Program,
+    task: Task,
+    policy: Policy,
+    stamp: Mapping[str, Any],
+    attempts: int,
+    why: str,
+    kind: str = "InfrastructureError",
 ) -> VerdictFields:
     """The verdict on a sample that we could not judge: never the program's fault, and no reward."""
-    outcomes = dict.fromkeys(group.name for group in policy.chosen(task))
-    raised = Raised("InfrastructureError", why[:300], 0)
-    return verdict(program, stamp, outcomes, Usage(), Status.INFRASTRUCTURE_ERROR, attempts, raised)
+    raised = Raised(kind, why[:300], 0)
+    status = Status.INFRASTRUCTURE_ERROR
+    return verdict_without_run(program, task, policy, stamp, attempts, status, raised)

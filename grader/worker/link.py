@@ -20,6 +20,7 @@ class Link:
         self.reader, self.writer = reader, writer
         self.closed = False
         self._incoming = bytearray()
+        self._outgoing = bytearray()
         os.set_blocking(writer, False)
 
     @property
@@ -41,6 +42,30 @@ class Link:
             readable, _, _ = select.select([] if self.closed else [self.reader], [self.writer], [])
             if readable:
                 self._read()
+
+    def post(self, message: Any) -> None:
+        """Send an object without waiting: what the other end does not take yet is kept for ``flush``.
+
+        For an end that always reads what comes; the other may then use ``send``.
+        """
+        data = pickle.dumps(message)
+        self._outgoing += _LENGTH.pack(len(data)) + data
+        self.flush()
+
+    @property
+    def unsent(self) -> bool:
+        """Whether there is something for ``flush`` to write once ``writer`` takes it."""
+        return bool(self._outgoing)
+
+    def flush(self) -> None:
+        """Write what the other end takes now; nothing more is written to one that is gone."""
+        try:
+            while self._outgoing:
+                del self._outgoing[: os.write(self.writer, self._outgoing)]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            self._outgoing.clear()
 
     def receive(self) -> list[Any]:
         """Wait until something has come, and return the whole messages in it; [] if it was only a part of one."""

@@ -8,39 +8,51 @@ from typing import Any
 
 from grader.limits import Limits
 from grader.sandbox.factory import CellSource
-from grader.suites.task import Suite, Task
+from grader.suites.task import Task
 from grader.worker.grading import Policy
+from grader.worker.parts import Part
 from grader.worker.program import Program
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The first message to a worker. ``suite`` has no tasks: they come with the jobs that need them."""
+    """The first message to a worker. ``limits`` are those that its cell is made with."""
 
-    suite: Suite
     cache: Path
     cells: CellSource
     limits: Limits
-    policy: Policy
 
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Make the bundle of a task. ``number`` names the job in the answer; ``attempts`` counts this one."""
+    """Make the bundle of a task of the suite with this sha256. ``number`` names the job in the answer."""
 
     number: int
     task: Task
-    attempts: int
+    suite_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """Grade a program. ``number`` names the job in the answer; ``attempts`` counts this one."""
+    """Grade a program, or one part of its tests. ``number`` names the job in the answer.
+
+    The task comes without the inputs and answers that its bundle has. ``attempts`` counts this one.
+    """
 
     number: int
     program: Program
     task: Task
-    attempts: int
+    suite_sha256: str
+    policy: Policy
+    part: Part | None = None
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop these jobs, or do not begin them; nothing more is said of them."""
+
+    numbers: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +79,20 @@ class Graded:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """The cell that ran job ``number`` is gone; ``blamed``: the job's program took it down."""
+
+    number: int
+    blamed: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The worker has nothing to say, and goes on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The worker cannot go on; ``kind`` is the class of a GraderError."""
 
@@ -75,3 +101,4 @@ class Failed:
 
 
 Job = Prepare | Grade
+Report = Ready | Prepared | Graded | Lost | Alive | Failed

@@ -5,22 +5,37 @@ from __future__ import annotations
 import select
 import signal
 import sys
+import time
 import traceback
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from grader.errors import CellLostError, GraderError, SuiteError
+from grader.errors import CellLostError, GraderError, InfrastructureError, SuiteError
+from grader.limits import Limits
 from grader.sandbox.cell import Answers, Cell, Done
 from grader.worker.bundle import BundleStore
 from grader.worker.grading import VerdictFields, grade, infrastructure_error
 from grader.worker.link import Link
-from grader.worker.messages import Failed, Grade, Graded, Job, Prepare, Prepared, Ready, Setup
+from grader.worker.messages import (
+    Alive,
+    Cancel,
+    Failed,
+    Grade,
+    Graded,
+    Job,
+    Lost,
+    Prepare,
+    Prepared,
+    Ready,
+    Report,
+    Setup,
+)
 from grader.worker.prepare import prepare
 from grader.worker.requests import Conversation, RunRequest
 
-_MAX_ATTEMPTS = 3
 _IN_FLIGHT = 2  # one runs, one is ready to: the cell never waits for the worker
+_SIGN_OF_LIFE_S = 1.0
 
 
 @dataclass(slots=True)
@@ -30,8 +45,7 @@ class _Active:
     job: Job
     conversation: Conversation[Any]
     request: RunRequest
-    attempts: int
-    begun: bool = field(default=False)
+    wanted: bool = True
 
 
 class Worker:
@@ -40,20 +54,22 @@ class Worker:
     def __init__(self, link: Link, setup: Setup) -> None:
         self._link = link
         self._setup = setup
-        self._store = BundleStore(setup.cache, setup.suite, setup.cells.key)
+        self._stores: dict[str, BundleStore] = {}
         self._cell = self._new_cell()
         self._stamp = {"backend": self._cell.backend, "layers": self._cell.layers}
         self._memory = setup.limits.memory_bytes
-        self._waiting: deque[tuple[Job, int]] = deque()
-        self._active: dict[int, _Active] = {}
+        self._waiting: deque[Job] = deque()
+        self._active: dict[int, _Active] = {}  # by run, in the order in which the cell runs them
+        self._reports: list[Report] = [Ready(self._stamp)]
+        self._spoke_at = time.monotonic()
 
-    def serve(self, jobs: list[Job]) -> None:
+    def serve(self, messages: list[Job | Cancel]) -> None:
         """Do these jobs and those that come, until the engine closes the link; then destroy the cell."""
         try:
-            self._link.send(Ready(self._stamp))
-            self._queue(jobs)
-            self._start_waiting()
+            self._obey(messages)
+            self._guarded(self._start_waiting)
             while not self._link.closed:
+                self._report()
                 self._wait()
         finally:
             self._cell.close()
@@ -61,55 +77,91 @@ class Worker:
     def _new_cell(self) -> Cell:
         return self._setup.cells.make(self._setup.limits)
 
+    def _report(self) -> None:
+        """Say what there is to be said, or at times that there is nothing."""
+        now = time.monotonic()
+        if now - self._spoke_at >= _SIGN_OF_LIFE_S:
+            self._guarded(self._cell.check_alive)
+            self._reports = self._reports or [Alive()]
+        if self._reports:
+            reports, self._reports = self._reports, []
+            self._link.send(reports)
+            self._spoke_at = now
+
     def _wait(self) -> None:
-        timeout = 0 if self._link.ready else self._cell.wake_s
+        timeout = min(self._cell.wake_s or _SIGN_OF_LIFE_S, _SIGN_OF_LIFE_S)
         readable, _, _ = select.select(
-            [self._link.reader, self._cell.reader], self._cell.writers, [], timeout
+            [self._link.reader, self._cell.reader],
+            self._cell.writers,
+            [],
+            0 if self._link.ready else timeout,
         )
         if self._link.ready or self._link.reader in readable:
-            self._queue(self._link.receive())
-        try:
-            for event in self._cell.receive(0):
-                self._take(event)
-            self._start_waiting()
-        except CellLostError as error:
-            self._replace_cell(error)
+            self._obey(self._link.receive())
+        self._guarded(self._hear_cell)
 
-    def _queue(self, jobs: list[Job]) -> None:
-        self._waiting.extend((job, job.attempts) for job in jobs)
+    def _hear_cell(self) -> None:
+        for event in self._cell.receive(0):
+            self._take(event)
+        self._start_waiting()
+
+    def _obey(self, messages: list[Job | Cancel]) -> None:
+        for message in messages:
+            if isinstance(message, Cancel):
+                self._cancel(frozenset(message.numbers))
+            else:
+                self._waiting.append(message)
+
+    def _cancel(self, numbers: frozenset[int]) -> None:
+        self._waiting = deque(job for job in self._waiting if job.number not in numbers)
+        for run, active in self._active.items():
+            if active.job.number in numbers and active.wanted:
+                active.wanted = False
+                self._cell.kill_run(run)
 
     def _start_waiting(self) -> None:
         while self._waiting and len(self._active) < _IN_FLIGHT:
-            job, attempts = self._waiting.popleft()
-            conversation = self._converse(job, attempts)
-            self._advance(job, conversation, attempts, None)
+            job = self._waiting.popleft()
+            self._advance(job, self._converse(job), None)
 
-    def _converse(self, job: Job, attempts: int) -> Conversation[Any]:
+    def _converse(self, job: Job) -> Conversation[Any]:
+        store = self._stores.get(job.suite_sha256)
+        if store is None:
+            store = BundleStore(self._setup.cache, job.suite_sha256, self._setup.cells.key)
+            self._stores[job.suite_sha256] = store
         if isinstance(job, Prepare):
-            return prepare(job.task, self._store)
-        return grade(job.program, job.task, self._store, self._setup.policy, self._stamp, attempts)
+            return prepare(job.task, store)
+        return grade(job.program, job.task, store, job.policy, self._stamp, job.attempts, job.part)
 
-    def _advance(self, job: Job, conversation: Conversation[Any], attempts: int, done: Done | None) -> None:
+    def _advance(self, job: Job, conversation: Conversation[Any], done: Done | None) -> None:
         """Go on with a conversation until it asks for a run or ends."""
         try:
             request = conversation.send(done) if done is not None else next(conversation)
         except StopIteration as end:
             self._finish(job, end.value)
-        except SuiteError as error:
-            self._refuse(job, error, attempts)
+        except (SuiteError, InfrastructureError) as error:
+            if isinstance(error, CellLostError):
+                raise
+            self._refuse(job, error)
         else:
-            self._start(_Active(job, conversation, request, attempts))
+            self._start(_Active(job, conversation, request))
 
     def _start(self, active: _Active) -> None:
+        try:
+            self._start_run(active)
+        except CellLostError:
+            self._waiting.appendleft(active.job)  # the cell had not begun it
+            raise
+
+    def _start_run(self, active: _Active) -> None:
         request = active.request
         if request.memory_bytes != self._memory:
             self._drain_others()
             self._cell.set_memory_limit(request.memory_bytes)
             self._memory = request.memory_bytes
+        limits: Limits = active.job.policy.limits if isinstance(active.job, Grade) else self._setup.limits
         run = self._cell.start_run(
-            request.encoded(
-                self._setup.limits, self._cell.address_space, exact_clocks=self._cell.exact_clocks
-            ),
+            request.encoded(limits, self._cell.address_space, exact_clocks=self._cell.exact_clocks),
             request.limits,
             group_sizes=request.group_sizes,
             zygote=request.zygote,
@@ -120,58 +172,62 @@ class Worker:
     def _drain_others(self) -> None:
         """Let the runs in flight end before the memory limit of the cell changes under them."""
         while self._active:
-            for event in self._cell.receive(None):
+            for event in self._cell.receive(_SIGN_OF_LIFE_S):
                 self._take(event)
+            self._cell.check_alive()
 
     def _take(self, event: Answers | Done) -> None:
         active = self._active.get(event.run)
         if active is None:
             raise CellLostError(f"the cell spoke of run {event.run}, which does not exist")
         if isinstance(event, Answers):
-            active.begun = True
+            if not active.wanted:
+                return
             if event.is_output:
                 active.request.on_output(event.data)
             elif active.request.on_data(event.data):
                 self._cell.kill_run(event.run)
             return
         del self._active[event.run]
-        self._advance(active.job, active.conversation, active.attempts, event)
+        if active.wanted:
+            self._advance(active.job, active.conversation, event)
 
     def _finish(self, job: Job, result: VerdictFields | None) -> None:
         if isinstance(job, Prepare):
-            self._link.send(Prepared(job.number))
+            self._reports.append(Prepared(job.number))
         else:
             assert result is not None
-            self._link.send(Graded(job.number, result))
+            self._reports.append(Graded(job.number, result))
 
-    def _refuse(self, job: Job, error: SuiteError, attempts: int) -> None:
+    def _refuse(self, job: Job, error: GraderError) -> None:
         if isinstance(job, Prepare):
-            self._link.send(Prepared(job.number, str(error)))
+            self._reports.append(Prepared(job.number, str(error)))
         else:
-            self._give_up(job, attempts, str(error))
+            result = infrastructure_error(
+                job.program, job.task, job.policy, self._stamp, job.attempts, str(error)
+            )
+            self._reports.append(Graded(job.number, result))
 
-    def _give_up(self, job: Grade, attempts: int, why: str) -> None:
-        policy = self._setup.policy
-        result = infrastructure_error(job.program, job.task, policy, self._stamp, attempts, why)
-        self._link.send(Graded(job.number, result))
+    def _guarded(self, step: Any) -> None:
+        """Do a step with the cell; if the cell is lost in it, destroy it and go on with another, as long as it takes."""
+        while True:
+            try:
+                step()
+                return
+            except CellLostError as error:
+                self._replace_cell(error)
+                step = self._start_waiting
 
     def _replace_cell(self, error: CellLostError) -> None:
-        """Destroy a cell that broke; what it held is graded again in the next, three times at the most."""
-        lost = list(self._active.values())
+        """Tell of the run that the cell was at; the one that was only ready to is run in the new cell."""
+        lost = [active.job for active in self._active.values() if active.wanted]
         self._active.clear()
         self._cell.close()
         self._cell = self._new_cell()
         self._memory = self._setup.limits.memory_bytes
-        for active in reversed(lost):
-            if active.attempts < _MAX_ATTEMPTS:
-                self._waiting.appendleft((active.job, active.attempts + 1))
-            elif isinstance(active.job, Grade):
-                self._give_up(
-                    active.job, active.attempts, f"its cell was lost {active.attempts} times: {error}"
-                )
-            else:
-                raise error
-        self._start_waiting()
+        if lost:
+            self._reports.append(Lost(lost[0].number, getattr(error, "blamed", False), str(error)))
+        self._waiting.extendleft(reversed(lost[1:]))
 
 
 def main() -> None:
@@ -185,13 +241,13 @@ def main() -> None:
         _serve(link, messages[0], messages[1:])
 
 
-def _serve(link: Link, setup: Setup, jobs: list[Job]) -> None:
+def _serve(link: Link, setup: Setup, messages: list[Any]) -> None:
     try:
-        Worker(link, setup).serve(jobs)
+        Worker(link, setup).serve(messages)
     except BrokenPipeError:
         sys.exit(1)  # the engine is gone; the cell has been destroyed on the way here
     except GraderError as error:
-        link.send(Failed(type(error).__name__, str(error)))
+        link.send([Failed(type(error).__name__, str(error))])
     except Exception:
-        link.send(Failed("InfrastructureError", f"a worker failed: {traceback.format_exc(limit=-4)}"))
+        link.send([Failed("InfrastructureError", f"a worker failed: {traceback.format_exc(limit=-4)}")])
         raise

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from attack_programs.model import LIMITS, Attack, suite
 
-from grader.engines.local import LocalEngine
+from grader.dispatch.blocking import BlockingEngine
+from grader.engines.local import LocalPool
 from grader.worker.program import Program
 
 MIB = 1 << 20
@@ -67,7 +68,9 @@ class Harness:
 
     def __init__(self, backend: str, cache: Path) -> None:
         self.backend = backend
-        self._engine = LocalEngine(suite(), limits=LIMITS, workers=1, sandbox=backend)
+        pool = LocalPool(limits=LIMITS, workers=1, sandbox=backend)
+        self._pool = pool
+        self._engine = BlockingEngine(pool, suite(), limits=LIMITS)
         self._cache = cache
         self._count = 0
 
@@ -93,8 +96,8 @@ class Harness:
     @property
     def worker(self) -> int:
         """The worker's process id."""
-        (worker,) = self._engine._pool
-        return worker.process.pid
+        (pid,) = self._pool.processes().values()
+        return pid
 
     @property
     def layers(self) -> tuple[str, ...]:

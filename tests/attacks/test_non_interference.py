@@ -78,7 +78,7 @@ class Recorder:
 
     def prepare(self, task: Task, folder: Path) -> None:
         """Make the expected answers of a task, in a folder of their own; later grading is by these."""
-        self.store = BundleStore(folder, replace(SUITE, tasks={}), self._key)
+        self.store = BundleStore(folder, SUITE.sha256, self._key)
         self._converse(prepare(task, self.store))
 
     def grade(self, task: Task, source: str, *, fail_fast: bool) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from grader.engines.local import LocalEngine
+from grader.dispatch.blocking import BlockingEngine
+from grader.engines.local import LocalPool
 from grader.limits import Limits
 from grader.status import Status
 from grader.suites import registry
@@ -40,7 +41,7 @@ def passing(suite_name: str) -> set[tuple[str, str]]:
         for stub, body in STUBS.items()
     ]
     limits = Limits(time_floor_s=1.0)
-    with LocalEngine(suite, limits=limits) as engine:
+    with BlockingEngine(LocalPool(limits=limits), suite, limits=limits) as engine:
         verdicts = list(engine.grade(programs))
     assert len(verdicts) == len(programs)
     lost = [verdict for verdict in verdicts if verdict["status"] is Status.INFRASTRUCTURE_ERROR]

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from grader.engines import local
+from grader.dispatch import blocking
+from grader.dispatch.blocking import BlockingEngine
+from grader.engines import child, local
 from grader.errors import InfrastructureError, SandboxError, SuiteError
 from grader.limits import Limits
 from grader.sandbox import factory
@@ -18,17 +20,19 @@ from grader.worker.program import Program
 WORKER = """
 import os, sys
 from grader.worker.link import Link
-from grader.worker.messages import Failed, Grade, Graded, Prepared, Ready
+from grader.worker.messages import Cancel, Failed, Grade, Graded, Prepared, Ready
 
 link = Link(0, 1)
 messages = []
 while not link.closed and not messages:
     messages = link.receive()
 {at_start}
-link.send(Ready({{"backend": "stand-in", "layers": ()}}))
+link.send([Ready({{"backend": "stand-in", "layers": ()}})])
 jobs = messages[1:]
 while jobs or not link.closed:
     for job in jobs:
+        if isinstance(job, Cancel):
+            continue
         if not isinstance(job, Grade):
             {prepare}
             continue
@@ -37,9 +41,9 @@ while jobs or not link.closed:
             os._exit(9)
         if word == "die-once" and job.attempts == 1:
             os._exit(9)
-        fields = {{"sample_id": job.program.sample_id, "status": word, "attempts": job.attempts,
+        fields = {{"sample_id": job.program.sample_id, "status": word, "cpu_s": 0.001, "attempts": job.attempts,
                    "passed": word == "passed", "tail": job.program.source[-100_000:]}}
-        link.send(Graded(job.number, fields))
+        link.send([Graded(job.number, fields)])
     jobs = [] if link.closed else link.receive()
 """
 
@@ -57,10 +61,11 @@ def engine(tmp_path, monkeypatch):
         factory, "prepare", lambda *_, **__: factory.CellSource("namespaces", "key", "digest")
     )
 
-    def made(at_start="", prepare="link.send(Prepared(job.number))", tests=None, workers=2, **options):
-        monkeypatch.setattr(local, "_START_WORKER", WORKER.format(at_start=at_start, prepare=prepare))
+    def made(at_start="", prepare="link.send([Prepared(job.number)])", tests=None, workers=2, **options):
+        monkeypatch.setattr(child, "_START_WORKER", WORKER.format(at_start=at_start, prepare=prepare))
         suite = suite_of(tests or AssertionTests(("assert f()",)))
-        return local.LocalEngine(suite, limits=Limits(), workers=workers, **options)
+        pool = local.LocalPool(limits=Limits(), workers=workers)
+        return BlockingEngine(pool, suite, limits=Limits(), **options)
 
     return made
 
@@ -72,7 +77,6 @@ def programs(*words):
 def graded(engine, given):
     with engine:
         verdicts = list(engine.grade(given))
-        assert [worker for worker in engine._pool if worker.jobs] == []
     found = {verdict["sample_id"]: verdict for verdict in verdicts}
     assert len(found) == len(verdicts), "a program was graded twice"
     return found
@@ -99,7 +103,7 @@ def test_leaving_it_ends_its_workers(engine):
     made = engine()
     with made:
         list(made.grade(programs("passed")))
-        processes = [worker.process for worker in made._pool]
+        processes = [one.process for one in made.pool._children.values()]
         assert len(processes) == 2
     assert all(process.returncode is not None for process in processes)
     assert all(pipe.closed for process in processes for pipe in (process.stdin, process.stdout))
@@ -110,7 +114,7 @@ def test_leaving_it_in_the_middle_ends_its_workers(engine):
     with made:
         verdicts = made.grade(programs(*["passed"] * 50))
         next(verdicts)
-        processes = [worker.process for worker in made._pool]
+        processes = [one.process for one in made.pool._children.values()]
     assert all(process.returncode is not None for process in processes)
 
 
@@ -145,15 +149,16 @@ def test_workers_that_die_at_their_start_are_given_up(engine):
     [("SandboxError", SandboxError), ("SuiteError", SuiteError), ("SomethingElse", InfrastructureError)],
 )
 def test_what_a_worker_says_before_it_ends_is_what_is_raised(engine, kind, error):
-    at_start = f"link.send(Failed({kind!r}, 'the reason and the remedy')); sys.exit(1)"
+    at_start = f"link.send([Failed({kind!r}, 'the reason and the remedy')]); sys.exit(1)"
     made = engine(at_start=at_start)
     with pytest.raises(error, match="the reason and the remedy"):
         graded(made, programs(*["passed"] * 20))
-    assert made._pool == []
+    assert made.pool.processes() == {}
 
 
 def test_programs_are_taken_as_they_are_needed(engine, monkeypatch):
-    monkeypatch.setattr(local, "_AHEAD", 10)
+    monkeypatch.setattr(blocking, "_AHEAD", 10)
+    monkeypatch.setattr(blocking, "_REFILL", 2)
     taken = 0
 
     def endless():
@@ -166,7 +171,7 @@ def test_programs_are_taken_as_they_are_needed(engine, monkeypatch):
         verdicts = made.grade(endless())
         for _ in range(20):
             next(verdicts)
-        assert taken <= 20 + 10 + 2 * local._PER_WORKER
+        assert taken <= 20 + 10
         verdicts.close()
 
 
@@ -190,7 +195,7 @@ class TestExpectedAnswers:
         assert stages == sorted(stages)
 
     def test_a_reference_that_fails_ends_it_with_its_reason(self, engine):
-        prepare = "link.send(Prepared(job.number, f'{job.task.task_id}: the reference raised'))"
+        prepare = "link.send([Prepared(job.number, f'{job.task.task_id}: the reference raised')])"
         with (
             pytest.raises(SuiteError, match="the reference raised"),
             engine(prepare=prepare, tests=self.tests),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from grader.errors import InfrastructureError
 from grader.judge.stream import AnswerStream
 from grader.sandbox.runner import wire
-from grader.suites.task import Comparison, FunctionTests, StdioTest, StdioTests, Suite, Task, TestGroup
+from grader.suites.task import Comparison, FunctionTests, StdioTest, StdioTests, Task, TestGroup
 from grader.worker.bundle import BundleStore, Header, StdioAnswers, encode_inputs, expected_stream
 
 SIZES = {"base": 2, "plus": 3, "more": 1}
@@ -28,7 +28,7 @@ def make_task(**changes):
 
 
 def store_in(folder, sha256="a" * 64, root_key="root"):
-    return BundleStore(folder, Suite("toy", "v1", sha256, {}), root_key)
+    return BundleStore(folder, sha256, root_key)
 
 
 def write(store, task, sizes=SIZES, switches=(None, 1, None)):
@@ -49,8 +49,7 @@ def bundle(store):
     task = make_task()
     write(store, task)
     opened = store.open(task)
-    yield opened
-    opened.close()
+    return opened
 
 
 def arguments_in(data: bytes) -> list[object]:
@@ -89,18 +88,15 @@ def test_any_part_of_the_tests_can_be_had(tmp_path_factory, tests):
     store, task = store_in(tmp_path_factory.mktemp("part")), make_task()
     write(store, task)
     bundle = store.open(task)
-    try:
-        assert arguments_in(bundle.inputs(tests)) == [INPUTS[test] for test in tests]
-        expected = bundle.expected(tests)
-        assert [expected.frame(index) for index in range(expected.tests)] == [FRAMES[test] for test in tests]
-        stream = AnswerStream(expected, lambda _test, _payload: False, True)
-        stream.feed(wire.frame(wire.LOADED, b"") + b"".join(FRAMES[test] for test in tests))
-        stream.feed(wire.frame(wire.FINISHED, b""))
-        assert stream.answered == len(tests)
-        assert stream.findings == {}
-        assert stream.violation is None
-    finally:
-        bundle.close()
+    assert arguments_in(bundle.inputs(tests)) == [INPUTS[test] for test in tests]
+    expected = bundle.expected(tests)
+    assert [expected.frame(index) for index in range(expected.tests)] == [FRAMES[test] for test in tests]
+    stream = AnswerStream(expected, lambda _test, _payload: False, True)
+    stream.feed(wire.frame(wire.LOADED, b"") + b"".join(FRAMES[test] for test in tests))
+    stream.feed(wire.frame(wire.FINISHED, b""))
+    assert stream.answered == len(tests)
+    assert stream.findings == {}
+    assert stream.violation is None
 
 
 def test_a_tolerance_is_in_force_from_its_test_on_within_its_group(bundle):
@@ -216,7 +212,6 @@ def test_long_answers_that_the_suite_gives_are_kept(store):
     bundle = store.open(make_task())
     assert bundle.given_answer(1) == b"a long answer"
     assert bundle.given_answer(0) is None
-    bundle.close()
 
 
 @given(st.lists(st.lists(st.one_of(st.integers(), st.text(), st.floats(allow_nan=False), st.none()))))

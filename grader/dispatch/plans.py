@@ -1,0 +1,127 @@
+"""How a task's samples are graded: what they may cost, whether in parts, and whether its expected answers are there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from grader.suites.task import FunctionTests, Suite, Task
+from grader.worker.bundle import BundleStore
+from grader.worker.grading import Policy
+from grader.worker.parts import Assembly, Part, parts_of
+
+_KEPT = 4096  # plans of tasks; inline tests bring ever new ones
+_KEPT_STORES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one task's samples are graded. ``light`` is the task without the inputs and answers that its bundle has: it
+    travels with every job. ``cost_s`` is what the reference needs, in CPU seconds; None where that is not known."""
+
+    light: Task
+    cost_s: float | None
+    parts: tuple[Part, ...]
+    part_costs_s: tuple[float, ...]
+    totals: dict[str, int]
+    group_limit_s: float
+
+    def assembly(self) -> Assembly | None:
+        """Return the assembly for a new sample, if it is to be graded in parts."""
+        return Assembly(self.parts, self.totals, self.group_limit_s) if self.parts else None
+
+    def part_cost_s(self, index: int) -> float:
+        """CPU seconds that the reference needs for a part."""
+        return self.part_costs_s[index]
+
+
+class Plans:
+    """Plans by suite, task and policy, and the bundles that are being made."""
+
+    def __init__(self, cache: Path, root_key: str) -> None:
+        self._cache, self._root_key = cache, root_key
+        self._stores: OrderedDict[str, BundleStore] = OrderedDict()
+        self._plans: OrderedDict[tuple[str, str, Policy], Plan] = OrderedDict()
+        self._ready: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._making: dict[tuple[str, str], asyncio.Future[None]] = {}
+
+    def missing(
+        self, suite: Suite, tasks: Iterable[Task]
+    ) -> Iterator[tuple[Task, asyncio.Future[None] | None]]:
+        """Yield the tasks whose expected answers are not there, with what to wait for if they are being made."""
+        for task in tasks:
+            key = (suite.sha256, task.task_id)
+            if key in self._making:
+                yield task, self._making[key]
+            elif key not in self._ready:
+                if self._store(suite).has(task):
+                    self._note(key)
+                else:
+                    yield task, None
+
+    def begin(self, suite: Suite, task: Task, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """Note that a task's expected answers are being made; return what is done when they are."""
+        key = (suite.sha256, task.task_id)
+        future: asyncio.Future[None] = loop.create_future()
+        self._making[key] = future
+
+        def made(_: asyncio.Future[None]) -> None:
+            del self._making[key]
+            if not future.cancelled() and future.exception() is None:
+                self._note(key)
+
+        future.add_done_callback(made)
+        return future
+
+    def of(self, suite: Suite, task: Task, policy: Policy) -> Plan:
+        """Return the plan for a task whose expected answers are there."""
+        key = (suite.sha256, task.task_id, policy)
+        plan = self._plans.pop(key, None) or self._made(suite, task, policy)
+        self._plans[key] = plan
+        if len(self._plans) > _KEPT:
+            self._plans.popitem(last=False)
+        return plan
+
+    def _made(self, suite: Suite, task: Task, policy: Policy) -> Plan:
+        chosen = policy.chosen(task)
+        cost_s: float | None = None
+        parts: tuple[Part, ...] = ()
+        costs: tuple[float, ...] = ()
+        totals: dict[str, int] = {}
+        limit_s = 0.0
+        if chosen and all(isinstance(group.tests, FunctionTests) for group in chosen):
+            bundle = self._store(suite).open(task)
+            names = [group.name for group in chosen]
+            times = {name: [bundle.times[test] for test in bundle.tests_of([name])] for name in names}
+            cost_s = sum(map(sum, times.values()))
+            totals = {name: len(times[name]) for name in names}
+            limit_s = policy.limits.whole_group_time_s(sum(bundle.times))
+            if policy.fail_fast:
+                parts = parts_of([(name, times[name]) for name in names])
+            costs = tuple(sum(times[part.group][part.begin : part.end]) for part in parts)
+        return Plan(_without_inputs(task), cost_s, parts, costs, totals, limit_s)
+
+    def _store(self, suite: Suite) -> BundleStore:
+        store = self._stores.pop(suite.sha256, None)
+        store = store or BundleStore(self._cache, suite.sha256, self._root_key)
+        self._stores[suite.sha256] = store
+        if len(self._stores) > _KEPT_STORES:
+            self._stores.popitem(last=False)
+        return store
+
+    def _note(self, key: tuple[str, str]) -> None:
+        self._ready[key] = None
+        if len(self._ready) > _KEPT:
+            self._ready.popitem(last=False)
+
+
+def _without_inputs(task: Task) -> Task:
+    """The task without the inputs and answers that its bundle has."""
+    groups = tuple(
+        replace(group, tests=FunctionTests(tuple)) if isinstance(group.tests, FunctionTests) else group
+        for group in task.groups
+    )
+    return replace(task, groups=groups)
