@@ -7,10 +7,11 @@ document it, and a test holds the two against each other.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from grader.limits import GIB, MIB, Limits
 from grader.samples import MAX_ID_CHARACTERS
@@ -20,6 +21,23 @@ MAX_SAMPLES = 100_000
 MAX_TEXT_CHARACTERS = 4 * MIB
 MAX_TASK_ID_CHARACTERS = 256
 MAX_TIMEOUT_S = 86_400.0
+
+_Tests = dict[str, Any] | list[Any] | None
+
+
+def _finite(tests: _Tests) -> _Tests:
+    """Refuse NaN and infinities, which are no JSON, though the parser reads them where any value may be."""
+    left: list[Any] = [tests]
+    while left:
+        value = left.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("NaN and Infinity are no JSON numbers")
+        if isinstance(value, dict):
+            left.extend(value.values())
+        elif isinstance(value, list):
+            left.extend(value)
+    return tests
+
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)]
@@ -41,7 +59,7 @@ class SampleIn(_Request):
     sample_id: str | None = Field(default=None, min_length=1, max_length=MAX_ID_CHARACTERS)
     solution: Text | None = None
     completion: Text | None = None
-    tests: dict[str, Any] | list[Any] | None = Field(
+    tests: Annotated[_Tests, AfterValidator(_finite)] = Field(
         default=None, description="tests of this sample's own, in a request that names no suite"
     )
 

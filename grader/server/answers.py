@@ -1,0 +1,155 @@
+"""From a batch to an answer: every program gets exactly one verdict, whatever becomes of the grading."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pydantic_core
+import structlog
+
+from grader.dispatch.contract import Batch, VerdictFields
+from grader.errors import GraderError
+from grader.schema import SuiteIdentity, Summary
+from grader.scoring.summary import Tally, summarize
+from grader.server.deduped import grade_once
+from grader.server.service import Service
+from grader.status import Status
+from grader.worker.program import Program
+
+_log = structlog.get_logger("grader.server")
+
+DEADLINE_EXCEEDED = "DeadlineExceeded"
+_SUMMARIZED_AT_ONCE = 256
+Take = Callable[[VerdictFields], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request's batch, and how it is to be answered. ``deadline`` is on the event loop's clock, in seconds."""
+
+    service: Service
+    batch: Batch
+    ks: Sequence[int]
+    use_cache: bool
+    began: float
+    deadline: float | None
+
+    async def collect(self, take: Take) -> None:
+        """Grade the batch and call ``take`` once for each of its programs, with its verdict.
+
+        What is not judged by the deadline, or cannot be, is an ``infrastructure_error``. Raises what the grading
+        raises before it has given the first verdict. Cancelling this cancels the grading.
+        """
+        missing = {program.sample_id: program for program in self.batch.programs}
+        why = ("Lost", "the grading ended without a verdict on this sample; send it again")
+        try:
+            async with asyncio.timeout_at(self.deadline) as limit:
+                await self._take_all(missing, take)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            why = (
+                DEADLINE_EXCEEDED,
+                "not judged within timeout_s; send it again, with more time or fewer samples",
+            )
+        except GraderError as error:
+            if len(missing) == len(self.batch.programs):
+                raise
+            _log.error("grading_broke_off", error=str(error), missing=len(missing))
+            why = ("GradingFailed", "no worker could grade this sample; send it again")
+        for program in missing.values():
+            take(self._unjudged(program, *why))
+
+    async def _take_all(self, missing: dict[str, Program], take: Take) -> None:
+        grading, batch = self.service.grading, self.batch
+        verdicts = grade_once(grading.grade, batch) if self.use_cache else grading.grade(batch)
+        async with aclosing(cast(Any, verdicts)):
+            async for verdict in verdicts:
+                if missing.pop(verdict["sample_id"], None) is None:
+                    _log.error("verdict_not_asked_for", sample_id=verdict["sample_id"])
+                else:
+                    take(_without_our_affairs(verdict))
+
+    def _unjudged(self, program: Program, kind: str, why: str) -> VerdictFields:
+        return {
+            "task_id": program.task_id,
+            "sample_id": program.sample_id,
+            "status": Status.INFRASTRUCTURE_ERROR,
+            "passed": False,
+            "groups": dict.fromkeys(self.batch.groups or ()),
+            "reward": None,
+            "cpu_s": 0.0,
+            "wall_s": 0.0,
+            "peak_memory_bytes": 0,
+            "error": {"type": kind, "message": why, "line": None},
+            "stdout_tail": "",
+            "sandbox": self.service.stamp,
+            "cached": False,
+            "attempts": 0,
+            "extraction": program.how,
+        }
+
+    async def summary(self, verdicts: Iterable[VerdictFields]) -> Summary:
+        """Return what the verdicts come to; in a thread where there are many."""
+        if len(self.batch.programs) > _SUMMARIZED_AT_ONCE:
+            return await asyncio.to_thread(self._summary, verdicts)
+        return self._summary(verdicts)
+
+    def _summary(self, verdicts: Iterable[VerdictFields]) -> Summary:
+        batch, service = self.batch, self.service
+        tally = Tally(batch.groups or ())
+        for verdict in verdicts:
+            tally.add(verdict)
+        return summarize(
+            tally,
+            suite=suite_identity(batch),
+            ks=self.ks,
+            wall_s=time.monotonic() - self.began,
+            limits=batch.limits,
+            sandbox=service.stamp,
+            engine=service.settings.engine,
+            workers=service.workers,
+        )
+
+
+def suite_identity(batch: Batch) -> SuiteIdentity:
+    """Return which suite a batch is of."""
+    suite = batch.suite
+    return SuiteIdentity(name=suite.name, version=suite.version, sha256=suite.sha256)
+
+
+def in_order(batch: Batch, verdicts: Iterable[VerdictFields]) -> list[VerdictFields]:
+    """Return the verdicts in the order of the batch's programs."""
+    known = {verdict["sample_id"]: verdict for verdict in verdicts}
+    return [known[program.sample_id] for program in batch.programs]
+
+
+def to_json(value: Mapping[str, Any] | Sequence[Any]) -> bytes:
+    """Write an answer as JSON. Half a surrogate pair, which a program may print, becomes a question mark."""
+    try:
+        return pydantic_core.to_json(value, inf_nan_mode="null")
+    except pydantic_core.PydanticSerializationError:
+        text = json.dumps(pydantic_core.to_jsonable_python(value, inf_nan_mode="null"), ensure_ascii=False)
+        return text.encode("utf-8", "replace")
+
+
+def _without_our_affairs(verdict: VerdictFields) -> VerdictFields:
+    """Leave out of an answer what an infrastructure error says of our folders and machines; the log has it."""
+    error = verdict["error"]
+    if verdict["status"] != Status.INFRASTRUCTURE_ERROR or not error or error["type"] == DEADLINE_EXCEEDED:
+        return verdict
+    _log.warning(
+        "sample_not_judged",
+        task_id=verdict["task_id"],
+        sample_id=verdict["sample_id"],
+        error_type=error["type"],
+        error=error["message"],
+    )
+    said = "this sample could not be judged; send it again"
+    return {**verdict, "error": {"type": error["type"], "message": said, "line": None}}

@@ -1,0 +1,189 @@
+"""Who asks: API keys, their tenants and rates."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader, HTTPBearer
+
+from grader.errors import InputError
+from grader.server.batches import Owner
+from grader.server.keys import KeyLine, key_hash, read_keys
+from grader.server.problems import Refused
+from grader.server.service import service_of
+
+_log = structlog.get_logger("grader.server")
+
+_LOOK_EVERY_S = 1.0
+_CHALLENGE = {"www-authenticate": 'Bearer realm="grader"'}
+
+
+@dataclass(slots=True)
+class TokenBucket:
+    """Lets through ``rate`` a second, and at once what a second lets through.
+
+    More than that in one piece is let through when the bucket is full, and paid off afterwards, so that a batch may be
+    larger than the rate.
+    """
+
+    rate: float
+    level: float = field(init=False)
+    at: float = field(init=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        self.level = self.burst
+
+    @property
+    def burst(self) -> float:
+        """What can go through at once."""
+        return max(1.0, self.rate)
+
+    def take(self, amount: float, now: float) -> float:
+        """Take ``amount`` and return 0, or take nothing and return the seconds after which it can be had."""
+        self.level = min(self.burst, self.level + max(0.0, now - self.at) * self.rate)
+        self.at = now
+        missing = min(amount, self.burst) - self.level
+        if missing > 0:
+            return missing / self.rate
+        self.level -= amount
+        return 0.0
+
+
+@dataclass(slots=True)
+class Gate:
+    """What one key may still do: its rates' buckets."""
+
+    line: KeyLine
+    requests: TokenBucket | None = None
+    samples: TokenBucket | None = None
+
+    def __post_init__(self) -> None:
+        if self.line.requests_per_s is not None:
+            self.requests = TokenBucket(self.line.requests_per_s)
+        if self.line.samples_per_s is not None:
+            self.samples = TokenBucket(self.line.samples_per_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request."""
+
+    owner: Owner
+    gate: Gate | None = None
+
+    def take_samples(self, count: int) -> None:
+        """Count samples against the key's rate. Raises Refused (429) where they are too many for now."""
+        bucket = self.gate.samples if self.gate else None
+        if bucket is not None:
+            _take(bucket, count, "samples")
+
+
+class KeyRing:
+    """The keys of a file, read again when the file changes: looked at once a second at most, when somebody asks.
+
+    A changed file that cannot be read or has a mistake in it leaves the keys as they were; the log says so.
+    Raises InputError where the file is wrong at the start.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._gates: dict[bytes, Gate] = {}
+        self._looked_at = time.monotonic()
+        self._stamp = self._file_stamp()
+        self._load()
+
+    def caller(self, key: str) -> Caller:
+        """Return who has this key. Raises Refused: 401 for an unknown key, 403 for a disabled one, 429."""
+        self._look()
+        presented = key_hash(key).encode()
+        found = None
+        for known, gate in self._gates.items():  # all of them, so that the time tells nothing
+            if hmac.compare_digest(known, presented):
+                found = gate
+        if found is None:
+            raise Refused("this API key is not known here", status=401, headers=_CHALLENGE)
+        if found.line.disabled:
+            raise Refused(f"this API key of {found.line.tenant} is disabled", status=403)
+        if found.requests is not None:
+            _take(found.requests, 1, "requests")
+        line = found.line
+        return Caller(Owner(tenant=line.tenant, weight=line.weight, ceilings=line.limits_ceiling()), found)
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._looked_at < _LOOK_EVERY_S:
+            return
+        self._looked_at = now
+        stamp = self._file_stamp()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._load()
+        except InputError as error:
+            _log.error("api_keys_not_reloaded", error=str(error))
+        else:
+            _log.info("api_keys_reloaded", keys=len(self._gates))
+
+    def _load(self) -> None:
+        lines = {line.sha256.encode(): line for line in read_keys(self._path)}
+        kept = {known: gate for known, gate in self._gates.items() if lines.get(known) == gate.line}
+        self._gates = {known: kept.get(known) or Gate(line) for known, line in lines.items()}
+
+    def _file_stamp(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _take(bucket: TokenBucket, amount: float, what: str) -> None:
+    wait_s = bucket.take(amount, time.monotonic())
+    if wait_s > 0:
+        raise Refused(
+            f"this API key may send {bucket.rate:g} {what} a second; wait as Retry-After says",
+            status=429,
+            title="Rate exceeded",
+            retry_after_s=wait_s,
+        )
+
+
+_BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="an API key")
+_HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="api_key", description="an API key")
+
+
+async def caller_of(
+    request: Request,
+    bearer: Annotated[object, Security(_BEARER)] = None,
+    header: Annotated[object, Security(_HEADER)] = None,
+) -> Caller:
+    """Return who sent a request: the dependency of every route that is not open to all.
+
+    The key is taken from ``Authorization: Bearer`` or ``X-API-Key``. Raises Refused with 401, 403 or 429.
+    """
+    keys = service_of(request).keys
+    caller = Caller(Owner()) if keys is None else keys.caller(_presented(request))
+    request.state.tenant = caller.owner.tenant
+    return caller
+
+
+def _presented(request: Request) -> str:
+    header = request.headers.get("x-api-key")
+    if header:
+        return header
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and key.strip():
+        return key.strip()
+    raise Refused(
+        "an API key is needed: send Authorization: Bearer <key>, or X-API-Key", status=401, headers=_CHALLENGE
+    )
+
+
+AnyCaller = Annotated[Caller, Depends(caller_of)]

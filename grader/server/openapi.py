@@ -1,0 +1,93 @@
+"""What the OpenAPI document says that FastAPI cannot know: bodies that we parse ourselves, and problems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from grader.server.models import ProblemAnswer
+from grader.server.problems import MEDIA_TYPE
+
+_Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
+_REF = "#/components/schemas/{model}"
+
+_MEANINGS = {
+    400: "The body is damaged, or no JSON.",
+    401: "An API key is needed, and there is none or one that is not known.",
+    403: "The API key is disabled.",
+    404: "There is no such thing here.",
+    408: "The body did not come in time.",
+    409: "The request does not fit what was asked before.",
+    413: "The body is larger than the server takes.",
+    415: "The content type or the encoding of the body is not supported.",
+    422: "The request is not one that can be graded; `errors` names each place.",
+    429: "Too much for now: the queue is full, or the key's rate is used up. Retry-After says when to come back.",
+    500: "A mistake of ours.",
+    503: "No worker can grade now, or the server is about to stop. Retry-After says when to come back.",
+}
+_WITH_RETRY_AFTER = (429, 503)
+PROBLEMS_OF_READING = (401, 403, 422, 429, 503)
+"""What a route with a key can answer; a drain and the key's rate included."""
+PROBLEMS_OF_BODIES = (400, 401, 403, 408, 413, 415, 422, 429, 503)
+"""What a route that takes a body can answer."""
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return FastAPI's ``responses`` for problems with these statuses."""
+    return {status: _problem_response(status) for status in statuses}
+
+
+def takes(model: type[BaseModel]) -> Callable[[_Endpoint], _Endpoint]:
+    """Mark an endpoint that reads its body with ``bodies.read_model(request, model)``, to be documented so."""
+
+    def mark(endpoint: _Endpoint) -> _Endpoint:
+        endpoint.__dict__["takes"] = model
+        return endpoint
+
+    return mark
+
+
+def document(app: FastAPI, routes: Iterable[object]) -> None:
+    """Complete the application's OpenAPI document with the bodies that ``routes`` take, and with problems."""
+    marked = [
+        (route, route.endpoint.__dict__["takes"])
+        for route in routes
+        if isinstance(route, APIRoute) and "takes" in getattr(route.endpoint, "__dict__", {})
+    ]
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = make()
+            models = [ProblemAnswer, *dict.fromkeys(model for _, model in marked)]
+            _, found = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+            schema.setdefault("components", {}).setdefault("schemas", {}).update(found["$defs"])
+            for route, model in marked:
+                for method in route.methods or ():
+                    operation = schema["paths"][route.path_format][method.lower()]
+                    operation["requestBody"] = _body(model)
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _body(model: type[BaseModel]) -> dict[str, Any]:
+    reference = {"$ref": _REF.format(model=model.__name__)}
+    return {"required": True, "content": {"application/json": {"schema": reference}}}
+
+
+def _problem_response(status: int) -> dict[str, Any]:
+    response: dict[str, Any] = {
+        "description": _MEANINGS[status],
+        "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model=ProblemAnswer.__name__)}}},
+    }
+    if status in _WITH_RETRY_AFTER:
+        retry = {"schema": {"type": "integer", "minimum": 1}, "description": "seconds"}
+        response["headers"] = {"Retry-After": retry}
+    return response

@@ -1,0 +1,74 @@
+"""What the parts of the running service share, and the seam for parts that are written elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from fastapi import APIRouter, Request
+
+from grader.dispatch.contract import Grading
+from grader.server.settings import ServerSettings
+from grader.server.suites import Suites
+
+if TYPE_CHECKING:
+    from grader.server.auth import KeyRing
+
+UNKNOWN_STAMP: Mapping[str, Any] = {"backend": "unknown", "layers": ()}
+
+
+@dataclass(slots=True)
+class Service:
+    """The running service. ``draining``: it takes no new work. ``active`` counts what has to end before it may stop.
+
+    ``startup_error`` is what kept it from starting.
+    """
+
+    settings: ServerSettings
+    grading: Grading
+    suites: Suites
+    keys: KeyRing | None = None
+    draining: bool = False
+    active: int = 0
+    startup_error: Exception | None = None
+    shared: dict[str, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Count work that a drain waits for, for as long as the context lasts."""
+        self.active += 1
+        try:
+            yield
+        finally:
+            self.active -= 1
+
+    @property
+    def stamp(self) -> Mapping[str, Any]:
+        """What isolates the programs; backend "unknown" as long as no worker is ready."""
+        return self.grading.stamp or UNKNOWN_STAMP
+
+    @property
+    def workers(self) -> int:
+        """How many workers can grade, or soon can."""
+        return sum(count for state, count in self.grading.state().workers.items() if state != "lost")
+
+
+Lifespan = Callable[[Service], AbstractAsyncContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A part of the service: its routes, and what runs as long as the service does.
+
+    ``lifespan`` is entered after the grading has been started, and left before it is closed.
+    """
+
+    router: APIRouter = field(default_factory=APIRouter)
+    lifespan: Lifespan | None = None
+
+
+def service_of(request: Request) -> Service:
+    """Return the service that a request came to."""
+    return cast(Service, request.app.state.service)

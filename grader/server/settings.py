@@ -1,0 +1,70 @@
+"""What the service is started with."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from grader.errors import InputError
+from grader.limits import MIB
+
+KEYS_FILE_VARIABLE = "GRADER_API_KEYS_FILE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """What the service is started with. Times are wall-clock seconds.
+
+    ``max_body_bytes`` bounds a request's body as it is sent, and again when it is decompressed. A connection is closed
+    that sends no whole request head for ``header_s``, no piece of a body for ``body_idle_s`` or no whole body for
+    ``body_s``, or that reads nothing for ``write_s``; an idle one after ``keep_alive_s``. ``suite_files`` are served
+    beside the catalogue's suites.
+
+    Raises InputError where settings contradict each other, and where the service could be reached from other machines
+    without a key and ``allow_anonymous`` does not say that this is meant.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    engine: str = "local"
+    api_keys_file: Path | None = None
+    allow_anonymous: bool = False
+    suite_files: tuple[Path, ...] = ()
+    max_body_bytes: int = 64 * MIB
+    max_connections: int = 16_384
+    header_s: float = 10.0
+    body_idle_s: float = 10.0
+    body_s: float = 300.0
+    write_s: float = 60.0
+    keep_alive_s: float = 75.0
+
+    def __post_init__(self) -> None:
+        if self.api_keys_file is not None and self.allow_anonymous:
+            raise InputError("--api-keys-file and --allow-anonymous contradict each other; give one of them")
+        if self.api_keys_file is None and not self.allow_anonymous and not is_loopback(self.host):
+            raise InputError(
+                f"--host {self.host} can be reached from other machines, and there are no API keys: anyone could run "
+                f"programs here. Give --api-keys-file (or {KEYS_FILE_VARIABLE}; grader keys add makes keys), or "
+                "--allow-anonymous if something in front of this checks who asks"
+            )
+        if self.max_body_bytes < 1024:
+            raise InputError(f"--max-body-bytes is {self.max_body_bytes}; give at least 1024")
+
+
+def api_keys_file() -> Path | None:
+    """Return the file that ``GRADER_API_KEYS_FILE`` names, or None."""
+    value = os.environ.get(KEYS_FILE_VARIABLE)
+    return Path(value) if value else None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on can be reached from this machine alone. A name other than localhost cannot be
+    told without a resolver that others may control, and counts as reachable."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
