@@ -193,14 +193,15 @@ class Driver:
         """Have the expected answers made that are missing. Raises SuiteError where a reference fails."""
         plans = await self.first_worker(request.batch.timeout_s)
         waiting = []
-        missing = plans.missing(request.batch.suite, tasks)
         items = []
-        for task, future in missing:
-            if future is None:
-                future = plans.begin(request.batch.suite, task, self._loop)
+        for task, making in plans.missing(request.batch.suite, tasks):
+            future = making or plans.begin(request.batch.suite, task, self._loop)
+            if making is None:
                 work = Prepare(next(self._numbers), task, request.batch.suite.sha256)
                 self._work[work.number] = _Work(None, prepare=work, prepared=future)
-                items.append(self._raw_item(work.number, request, task.task_id, None))
+                item = self._raw_item(work.number, request, task.task_id, None)
+                # Others may wait for it too: it does not end with this request.
+                items.append(replace(item, request_id=f"prepare:{work.number}", deadline=None))
             waiting.append(future)
         if items:
             self._handle(events.Submit(tuple(items), unbounded=True))

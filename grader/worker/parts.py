@@ -71,8 +71,8 @@ class Assembly:
     @property
     def unwanted(self) -> range:
         """The parts after the first that failed: whatever they say, it does not count."""
-        return range(min((index for index, one in self.found.items() if not one["passed"]), default=len(self.parts)) + 1,
-                     len(self.parts))  # fmt: skip
+        failed = [index for index, one in self.found.items() if not one["passed"]]
+        return range(min(failed, default=len(self.parts)) + 1, len(self.parts))
 
     def verdict(self) -> VerdictFields | None:
         """Return the verdict on the sample as soon as it is certain, else None."""

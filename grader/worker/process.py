@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -208,8 +209,8 @@ class Worker:
             )
             self._reports.append(Graded(job.number, result))
 
-    def _guarded(self, step: Any) -> None:
-        """Do a step with the cell; if the cell is lost in it, destroy it and go on with another, as long as it takes."""
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Do a step with the cell; if the cell is lost in it, destroy it and go on with another."""
         while True:
             try:
                 step()
