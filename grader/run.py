@@ -25,7 +25,6 @@ from grader.suites.task import Suite
 from grader.worker.program import Program
 
 if TYPE_CHECKING:
-    from grader.engines.pool import Pool
     from grader.schema import Summary
 
 FilePath = str | os.PathLike[str]
@@ -244,27 +243,25 @@ def make_engine(
 ) -> AbstractContextManager[Engine]:
     """Make the engine that ``options`` name; it starts its workers when it is entered."""
     from grader.dispatch.blocking import BlockingEngine
+    from grader.dispatch.making import PoolOptions, make_pool
 
+    pool = make_pool(
+        PoolOptions(
+            engine=options.engine,
+            workers=options.workers,
+            sandbox=options.sandbox,
+            runtime=options.runtime,
+            allow_missing=options.allow_missing,
+            limits=options.limits,
+            on_progress=reporter.stage,
+        )
+    )
     return BlockingEngine(
-        make_pool(options, reporter),
+        pool,
         suite,
         limits=options.limits,
         groups=groups,
         fail_fast=options.fail_fast,
-        on_progress=reporter.stage,
-    )
-
-
-def make_pool(options: Options, reporter: Reporter) -> Pool:
-    """Make the workers' pool that ``options`` name; it starts them when it is started."""
-    from grader.engines.local import LocalPool
-
-    return LocalPool(
-        limits=options.limits,
-        workers=options.workers,
-        sandbox=options.sandbox,
-        runtime=options.runtime,
-        allow_missing=options.allow_missing,
         on_progress=reporter.stage,
     )
 

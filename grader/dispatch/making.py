@@ -1,0 +1,49 @@
+"""Making what grades by the names that a user gives: an engine's pool of workers, and the driver over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from grader.dispatch.driver import Driver
+from grader.dispatch.state import DispatcherConfig
+from grader.engines.pool import Pool
+from grader.errors import InputError
+from grader.limits import Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolOptions:
+    """Which workers are wanted. ``limits`` are those that cells are made with; a batch brings its own.
+
+    ``on_progress(stage, done, total)`` tells of work before the workers start.
+    """
+
+    engine: str = "local"
+    workers: int | None = None
+    sandbox: str = "auto"
+    runtime: str | None = None
+    allow_missing: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    on_progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None
+
+
+def make_pool(options: PoolOptions) -> Pool:
+    """Return the pool of the engine named. Raises InputError for an engine that is not there."""
+    if options.engine == "local":
+        from grader.engines.local import LocalPool
+
+        return LocalPool(
+            limits=options.limits,
+            workers=options.workers,
+            sandbox=options.sandbox,
+            runtime=options.runtime,
+            allow_missing=options.allow_missing,
+            on_progress=options.on_progress,
+        )
+    raise InputError(f"the engine {options.engine!r} is not there yet in this version; use the engine local")
+
+
+def make_grading(options: PoolOptions, config: DispatcherConfig | None = None) -> Driver:
+    """Return what grades batches of many requests (``contract.Grading``) on the workers wanted."""
+    return Driver(make_pool(options), config)
