@@ -35,8 +35,8 @@ class KeyLine(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    tenant: str = Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-    sha256: str = Field(pattern=r"\A[0-9a-f]{64}\Z")
+    tenant: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     weight: float = Field(default=1.0, gt=0, le=1000)
     requests_per_s: float | None = Field(default=None, gt=0)
     samples_per_s: float | None = Field(default=None, gt=0)

@@ -77,6 +77,10 @@ class PatientProtocol(HttpToolsProtocol):
         elif self._head_bytes > MAX_HEAD_BYTES and not self._is_leftover_body():
             self._turn_away(problem(431, f"a request's head may have {MAX_HEAD_BYTES} bytes"))
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP request."""
+        self._turn_away(problem(400, "this is no HTTP request that can be understood"))
+
     def on_headers_complete(self) -> None:
         """Begin the request; its body is waited for elsewhere."""
         self._stop_waiting_for_head()

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from html import escape
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
-from starlette.types import Receive
 
-from grader.dispatch.contract import VerdictFields
-from grader.server.answers import Asked, in_order, to_json
-from grader.server.auth import AnyCaller, Caller
+from grader.server.answers import Asked, to_json
+from grader.server.auth import AnyCaller
 from grader.server.batches import prepare_batch
 from grader.server.bodies import parsed, read_body
+from grader.server.idempotency import IdempotencyKey, fingerprint, idempotency_of
 from grader.server.models import GradeAnswer, GradeRequest, SuitesAnswer, TasksAnswer
 from grader.server.openapi import PROBLEMS_OF_BODIES, PROBLEMS_OF_READING, problems, takes
 from grader.server.problems import Refused
 from grader.server.service import Service, service_of
-from grader.server.streams import NDJSON, VerdictResponse, VerdictStream, while_connected
+from grader.server.streams import JSON, NDJSON, PiecesResponse, json_pieces, ndjson_pieces
 from grader.suites import registry
 from grader.version import __version__
 
@@ -39,42 +40,42 @@ _GRADED = {
 }
 
 
-@router.post("/grade", tags=["grading"], responses={200: _GRADED, **problems(*PROBLEMS_OF_BODIES)})
+@router.post("/grade", tags=["grading"], responses={200: _GRADED, **problems(409, *PROBLEMS_OF_BODIES)})
 @takes(GradeRequest)
-async def grade(request: Request, caller: AnyCaller) -> Response:
+async def grade(request: Request, caller: AnyCaller, idempotency_key: IdempotencyKey = None) -> Response:
     """Grade samples.
 
     Ends when the last verdict is in, or when `timeout_s` has passed, with what is there. Bodies may be compressed
-    (`Content-Encoding: gzip` or `zstd`).
+    (`Content-Encoding: gzip` or `zstd`). A request that is sent again with the same `Idempotency-Key` gets the answer
+    of the first.
     """
-    arrived = asyncio.get_running_loop().time()
     began = time.monotonic()
+    deadline_from = asyncio.get_running_loop().time()
     body = await read_body(request)
-    asked = await _asked(request, parsed(body, GradeRequest), caller, arrived, began)
-    if wants_ndjson(request.headers.get("accept", "")):
-        stream = VerdictStream(asked)
-        await while_connected(request.receive, stream.first())
-        return VerdictResponse(stream)
-    return Response(await _answer(asked, request.receive), media_type="application/json")
+    media_type = NDJSON if wants_ndjson(request.headers.get("accept", "")) else JSON
+    service, request_id = service_of(request), request.state.request_id
 
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        wanted = parsed(body, GradeRequest)
+        caller.take_samples(len(wanted.samples))
+        batch = await prepare_batch(wanted, service.suites, owner=caller.owner, request_id=request_id)
+        deadline = None if batch.timeout_s is None else deadline_from + batch.timeout_s
+        asked = Asked(service, batch, tuple(sorted(set(wanted.k))), wanted.use_cache, began, deadline)
+        async with aclosing((ndjson_pieces if media_type == NDJSON else json_pieces)(asked)) as made:
+            async for piece in made:
+                yield piece
 
-async def _asked(
-    request: Request, wanted: GradeRequest, caller: Caller, arrived: float, began: float
-) -> Asked:
-    service = service_of(request)
-    caller.take_samples(len(wanted.samples))
-    batch = await prepare_batch(
-        wanted, service.suites, owner=caller.owner, request_id=request.state.request_id
+    kept = idempotency_of(service)
+    if idempotency_key is None or kept is None:
+        return PiecesResponse(pieces(), media_type)
+    reader = await kept.answer(
+        tenant=caller.owner.tenant,
+        route="/v1/grade",
+        key=idempotency_key,
+        digest=fingerprint(body, media_type),
+        make=pieces,
     )
-    deadline = None if batch.timeout_s is None else arrived + batch.timeout_s
-    return Asked(service, batch, tuple(sorted(set(wanted.k))), wanted.use_cache, began, deadline)
-
-
-async def _answer(asked: Asked, receive: Receive) -> bytes:
-    verdicts: list[VerdictFields] = []
-    await while_connected(receive, asked.collect(verdicts.append))
-    summary = await asked.summary(verdicts)
-    return to_json({"verdicts": in_order(asked.batch, verdicts), "summary": summary.model_dump()})
+    return PiecesResponse(reader, media_type)
 
 
 def wants_ndjson(accept: str) -> bool:

@@ -1,17 +1,19 @@
-"""Answers that depend on the client: work that ends when it goes away, and verdicts that are sent as they come."""
+"""Answers in pieces, on their way to clients that may go away."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import aclosing
+from typing import Any, TypeVar, cast
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from grader.dispatch.contract import VerdictFields
-from grader.server.answers import Asked, to_json
+from grader.server.answers import Asked, in_order, to_json
 
+JSON = "application/json"
 NDJSON = "application/x-ndjson"
 
 _Result = TypeVar("_Result")
@@ -50,73 +52,80 @@ async def _ended(task: asyncio.Future[Any]) -> None:
         task.exception()  # marks it as seen
 
 
-class VerdictStream:
-    """Verdicts of one request on their way out, as NDJSON: a verdict a line, the summary last.
+async def json_pieces(asked: Asked) -> AsyncGenerator[bytes, None]:
+    """Yield the whole answer in one piece: verdicts in the order of the samples, and the summary."""
+    verdicts: list[VerdictFields] = []
+    await asked.collect(verdicts.append)
+    summary = await asked.summary(verdicts)
+    yield to_json({"verdicts": in_order(asked.batch, verdicts), "summary": summary.model_dump()})
+
+
+async def ndjson_pieces(asked: Asked) -> AsyncGenerator[bytes, None]:
+    """Yield whole lines: a verdict a line, as they are done, and the summary in the last.
 
     The grading does not wait for a slow reader: what is done waits here, and goes out in as large pieces as it can.
     """
+    verdicts: list[VerdictFields] = []
+    sent = 0
+    news = asyncio.Event()
 
-    def __init__(self, asked: Asked) -> None:
-        self._asked = asked
-        self._verdicts: list[VerdictFields] = []
-        self._sent = 0
-        self._news = asyncio.Event()
-        self._grading: asyncio.Task[None] | None = None
+    def take(verdict: VerdictFields) -> None:
+        verdicts.append(verdict)
+        news.set()
 
-    async def first(self) -> None:
-        """Begin, and wait for the first verdict. Raises what the grading raises before that."""
-        self._grading = asyncio.create_task(self._asked.collect(self._take))
-        self._grading.add_done_callback(lambda _: self._news.set())
-        try:
-            await self._news.wait()
-        except asyncio.CancelledError:
-            await self.close()
-            raise
-        if self._grading.done():
-            self._grading.result()
-
-    async def send(self, send: Send) -> None:
-        """Send all lines."""
-        assert self._grading is not None
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            over = self._grading.done()
-            lines = [to_json(verdict) + b"\n" for verdict in self._verdicts[self._sent :]]
-            self._sent = len(self._verdicts)
-            if lines:
-                await send({"type": "http.response.body", "body": b"".join(lines), "more_body": True})
+    grading = asyncio.create_task(asked.collect(take))
+    grading.add_done_callback(lambda _: news.set())
+    try:
+        over = False
+        while not over:
+            await news.wait()
+            news.clear()
+            over = grading.done()
             if over:
-                break
-        self._grading.result()
-        summary = await self._asked.summary(self._verdicts)
-        last = to_json({"summary": summary.model_dump()}) + b"\n"
-        await send({"type": "http.response.body", "body": last, "more_body": False})
-
-    async def close(self) -> None:
-        """End the grading if it has not ended."""
-        if self._grading is not None:
-            await _ended(self._grading)
-
-    def _take(self, verdict: VerdictFields) -> None:
-        self._verdicts.append(verdict)
-        self._news.set()
+                grading.result()
+            lines = [to_json(verdict) + b"\n" for verdict in verdicts[sent:]]
+            sent = len(verdicts)
+            if lines:
+                yield b"".join(lines)
+        summary = await asked.summary(verdicts)
+        yield to_json({"summary": summary.model_dump()}) + b"\n"
+    finally:
+        await _ended(grading)
 
 
-class VerdictResponse(Response):
-    """The response that a :class:`VerdictStream`, whose first verdict is there, is sent as."""
+class PiecesResponse(Response):
+    """Sends pieces as they come, and closes them when the client goes away.
 
-    media_type = NDJSON
+    The status is sent with the first piece: what is raised before it is answered as a problem.
+    """
 
-    def __init__(self, stream: VerdictStream, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no", **(headers or {})})
+    def __init__(self, pieces: AsyncIterator[bytes], media_type: str) -> None:
+        super().__init__(media_type=media_type, headers={"cache-control": "no-store"})
         del self.headers["content-length"]
-        self._stream = stream
+        self._pieces = pieces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it; the grading is cancelled when the client goes away."""
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await while_connected(receive, self._stream.send(send))
-        finally:
-            await self._stream.close()
+        """Send it. Raises what the pieces raise, and ClientGoneError."""
+        async with aclosing(cast(Any, self._pieces)):
+            if self.media_type == NDJSON:
+                await while_connected(receive, self._stream(send))
+            else:
+                body = await while_connected(receive, self._whole())
+                self.headers["content-length"] = str(len(body))
+                await self._start(send)
+                await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _whole(self) -> bytes:
+        return b"".join([piece async for piece in self._pieces])
+
+    async def _stream(self, send: Send) -> None:
+        is_first = True
+        async for piece in self._pieces:
+            if is_first:
+                await self._start(send)
+                is_first = False
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _start(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
