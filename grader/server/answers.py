@@ -74,7 +74,7 @@ class Asked:
                 if missing.pop(verdict["sample_id"], None) is None:
                     _log.error("verdict_not_asked_for", sample_id=verdict["sample_id"])
                 else:
-                    take(_without_our_affairs(verdict))
+                    take(without_our_affairs(verdict))
 
     def _unjudged(self, program: Program, kind: str, why: str) -> VerdictFields:
         return {
@@ -139,7 +139,7 @@ def to_json(value: Mapping[str, Any] | Sequence[Any]) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-def _without_our_affairs(verdict: VerdictFields) -> VerdictFields:
+def without_our_affairs(verdict: VerdictFields) -> VerdictFields:
     """Leave out of an answer what an infrastructure error says of our folders and machines; the log has it."""
     error = verdict["error"]
     if verdict["status"] != Status.INFRASTRUCTURE_ERROR or not error or error["type"] == DEADLINE_EXCEEDED:

@@ -1,0 +1,238 @@
+"""The database under jobs and idempotency keys: SQLite in a file, or PostgreSQL for several replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import functools
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+
+from grader.errors import InputError
+from grader.server.jobs import tables
+from grader.server.jobs.errors import StoreUnavailableError
+
+BUSY_TIMEOUT_S = 5.0
+_LOCK_PATIENCE_S = 10.0
+_SCHEMA_LOCK = 0x67726164  # any number that all replicas agree on
+_THREADS = 4
+_PAGES_AT_ONCE = 2000
+_WRITES = "grader_writes"
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+
+_log = logging.getLogger("grader.jobs")
+
+
+class Database:
+    """Hands out transactions. Every committed transaction is on disk when ``write()`` ends.
+
+    With SQLite, one process at a time uses the file: it holds a lock on a file beside it, which the kernel lets go
+    of when the process dies however it dies. Methods block: an event loop calls them through :meth:`ask`.
+    """
+
+    def __init__(self, url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+        self._busy_timeout_s = busy_timeout_s
+        self.url = _checked(url)
+        self.is_shared = self.url.get_backend_name() == "postgresql"
+        self._lock: int | None = None
+        self._engine: Engine | None = None
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="grader-jobs")
+
+    async def ask(
+        self, function: Callable[_Given, _Result], *args: _Given.args, **kwargs: _Given.kwargs
+    ) -> _Result:
+        """Call a function that blocks on this database in one of its threads.
+
+        Where the caller is cancelled meanwhile, the function goes on to its end all the same.
+        """
+        call = functools.partial(function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def open(self) -> None:
+        """Connect and make the tables that are missing.
+
+        Raises
+        ------
+        InputError: another process has the SQLite file, or the tables are of another version of the grader.
+        StoreUnavailableError: the database cannot be reached or written.
+
+        """
+        if not self.is_shared:
+            self._lock = _lock_beside(Path(str(self.url.database)))
+        try:
+            self._engine = self._postgresql() if self.is_shared else self._sqlite()
+            self._make_tables()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Wait for what is under way, close every connection and let other processes have the file."""
+        self._threads.shutdown()
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a connection that sees one state of the database. Raises StoreUnavailableError."""
+        with _as_unavailable(), self._connected().connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Give a transaction that is committed, and durable, at the end of the block. Raises
+        StoreUnavailableError, after which the transaction is in the database as a whole or not at all.
+        """
+        with _as_unavailable(), self._connected().connect() as connected:
+            connection = connected.execution_options(**{_WRITES: True})
+            with connection.begin():
+                yield connection
+
+    def now(self) -> sa.ColumnElement[float]:
+        """Return an expression for the time: the server's, where replicas have to agree on it."""
+        if self.is_shared:
+            return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()), sa.Double)
+        return sa.literal(time.time(), sa.Double)
+
+    def give_back_space(self) -> None:
+        """Return the room of what was deleted to the file system, a piece at a time."""
+        if not self.is_shared:
+            with _as_unavailable(), self._connected().connect() as connection:
+                # Other methods of the driver take the first step of the statement, which moves one page, and stop.
+                driver: Any = connection.connection.driver_connection
+                try:
+                    driver.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
+                except sqlite3.OperationalError as error:
+                    _log.warning("the jobs' database is not made smaller now: %s", error)
+
+    def _connected(self) -> Engine:
+        if self._engine is None:
+            raise StoreUnavailableError("the jobs' database is closed: the server is stopping")
+        return self._engine
+
+    def _sqlite(self) -> Engine:
+        engine = sa.create_engine(self.url, connect_args={"timeout": self._busy_timeout_s}, pool_timeout=30)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    def _postgresql(self) -> Engine:
+        try:
+            return sa.create_engine(
+                self.url.set(drivername="postgresql+psycopg"),
+                pool_pre_ping=True,
+                connect_args={
+                    "connect_timeout": 5,
+                    "options": "-c statement_timeout=60000 -c lock_timeout=10000 -c synchronous_commit=on",
+                },
+            )
+        except ImportError as error:
+            raise InputError(
+                "a PostgreSQL database needs the driver: pip install 'grader[postgresql]'"
+            ) from error
+
+    def _make_tables(self) -> None:
+        with self.write() as connection:
+            if self.is_shared:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+            tables.metadata.create_all(connection)
+            found = connection.execute(sa.select(tables.schema_version.c.version)).scalar()
+            if found is None:
+                connection.execute(tables.schema_version.insert().values(version=tables.SCHEMA_VERSION))
+            elif found != tables.SCHEMA_VERSION:
+                raise InputError(
+                    f"the jobs' database has tables of version {found}, this grader needs version "
+                    f"{tables.SCHEMA_VERSION}: use the grader that made them, or another database"
+                )
+
+
+def _checked(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except exc.ArgumentError as error:
+        raise InputError(
+            "the jobs' database is not a URL; give sqlite:////folder/jobs.sqlite3 or postgresql://..."
+        ) from error
+    if backend == "postgres":
+        parsed, backend = parsed.set(drivername="postgresql"), "postgresql"
+    if backend not in ("sqlite", "postgresql"):
+        raise InputError(f"jobs cannot be kept in {backend}; give a sqlite:/// or postgresql:// URL")
+    if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise InputError("jobs kept in memory would not survive; give sqlite:////folder/jobs.sqlite3")
+    return parsed
+
+
+def _lock_beside(path: Path) -> int:
+    """Lock ``<path>.lock`` for this process. A POSIX record lock: processes forked later do not inherit it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise InputError(f"the jobs' database {path} cannot be made there: {error.strerror}") from error
+    end = time.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if time.monotonic() > end:
+                os.close(descriptor)
+                raise InputError(
+                    f"the jobs' database {path} is in use by another server; stop that one, give another file, "
+                    "or a postgresql:// URL for several replicas"
+                ) from error
+            time.sleep(0.05)  # a server that was killed a moment ago is still being taken apart
+        else:
+            return descriptor
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions are begun by _begin_sqlite alone
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")  # counts only before the first table is made
+    mode = cursor.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    if mode != "wal":
+        raise InputError(f"SQLite cannot keep a write-ahead log there (it says {mode!r}); give a local disk")
+    cursor.execute("PRAGMA synchronous=FULL")  # in WAL mode, NORMAL would not sync a commit
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA journal_size_limit=67108864")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that reads first and writes later fails at once when another one writes between; one that begins
+    # as a writer waits for its turn.
+    writes = connection.get_execution_options().get(_WRITES)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def _as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except exc.IntegrityError:
+        raise
+    except (exc.DBAPIError, exc.TimeoutError) as error:
+        cause = error.orig if isinstance(error, exc.DBAPIError) else error
+        _log.warning("the jobs' database failed: %s", cause)
+        raise StoreUnavailableError(
+            "the jobs' database cannot be used now (its disk is full, it is locked or it is not there); "
+            "try again later"
+        ) from error

@@ -1,0 +1,112 @@
+"""Recording verdicts as they come, those of all running jobs in one transaction every few tens of milliseconds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from weakref import WeakValueDictionary
+
+from grader.server.jobs.database import Database
+from grader.server.jobs.errors import StoreUnavailableError
+from grader.server.jobs.leases import Leases
+from grader.server.jobs.records import Entry, Lease
+
+_log = logging.getLogger("grader.jobs")
+
+
+class LeaseLostError(Exception):
+    """The job is somebody else's now, or deleted; nothing more of it is recorded from here."""
+
+
+class Recorder:
+    """Takes verdicts and records them in groups. Where the database cannot be used, it tries until it can: verdicts
+    wait, up to ``most_waiting``, and then those who bring more wait as well.
+    """
+
+    def __init__(
+        self, database: Database, leases: Leases, *, group_s: float, most_waiting: int, retry_s: float
+    ) -> None:
+        self._database = database
+        self._leases = leases
+        self._group_s = group_s
+        self._most_waiting = most_waiting
+        self._retry_s = retry_s
+        self._waiting: dict[str, tuple[Lease, list[Entry]]] = {}
+        self._count = 0
+        self._closing = False
+        self._wake = asyncio.Event()
+        self._recorded = asyncio.Event()
+        # Held by those who wait for them.
+        self._followers: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
+
+    async def put(self, lease: Lease, entry: Entry) -> None:
+        """Take a verdict; waits where too many are unrecorded. Raises LeaseLostError."""
+        while self._count >= self._most_waiting and not lease.lost:
+            await self._recorded.wait()
+        if lease.lost:
+            raise LeaseLostError
+        self._waiting.setdefault(lease.job.id, (lease, []))[1].append(entry)
+        self._count += 1
+        self._wake.set()
+
+    async def settled(self, lease: Lease, expected: int) -> None:
+        """Wait until ``expected`` verdicts of a job are recorded. Raises LeaseLostError."""
+        while lease.recorded < expected and not lease.lost:
+            await self._recorded.wait()
+        if lease.lost:
+            raise LeaseLostError
+
+    def change(self, job_id: str) -> asyncio.Event:
+        """Return an event that is set when more of a job is recorded, or it ends, on this server."""
+        event = self._followers.get(job_id)
+        if event is None:
+            event = self._followers[job_id] = asyncio.Event()
+        return event
+
+    def announce(self, job_id: str) -> None:
+        """Wake those who follow a job."""
+        follower = self._followers.pop(job_id, None)
+        if follower is not None:
+            follower.set()
+
+    async def run(self) -> None:
+        """Record what comes, until :meth:`close`.
+
+        Not to be cancelled: a group of which nobody hears whether it was recorded would be taken for unrecorded.
+        """
+        while not self._closing:
+            await self._wake.wait()
+            if not self._closing:
+                await asyncio.sleep(self._group_s)
+            groups = self._taken()
+            await self._record(groups)
+            recorded, self._recorded = self._recorded, asyncio.Event()
+            recorded.set()
+            for lease, _ in groups:
+                self.announce(lease.job.id)
+
+    def close(self) -> None:
+        """Have :meth:`run` record what waits, in one attempt, and end.
+
+        What cannot be recorded is graded again after the next start.
+        """
+        self._closing = True
+        self._wake.set()
+
+    def _taken(self) -> list[tuple[Lease, list[Entry]]]:
+        groups = [group for group in self._waiting.values() if not group[0].lost]
+        self._waiting, self._count = {}, 0
+        self._wake.clear()
+        return groups
+
+    async def _record(self, groups: Sequence[tuple[Lease, list[Entry]]]) -> None:
+        while groups:
+            try:
+                return await self._database.ask(self._leases.record, groups)
+            except StoreUnavailableError as error:
+                _log.warning("%d jobs' verdicts are not recorded yet: %s", len(groups), error)
+                if self._closing:
+                    return None
+                await asyncio.sleep(self._retry_s)
+        return None

@@ -1,0 +1,245 @@
+"""The runner of jobs: claims what is unfinished, works on a few jobs at a time, and deletes what is too old."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Literal, ParamSpec, TypeVar
+
+from pydantic import ValidationError
+
+from grader.dispatch.contract import Grading
+from grader.errors import InputError
+from grader.server.jobs.database import Database
+from grader.server.jobs.errors import StoreUnavailableError
+from grader.server.jobs.leases import Leases
+from grader.server.jobs.recorder import LeaseLostError, Recorder
+from grader.server.jobs.records import Bounds, Lease
+from grader.server.jobs.retention import sweep
+from grader.server.jobs.run import JobRun
+from grader.server.jobs.store import JobStore
+from grader.server.problems import Refused
+from grader.server.suites import Suites
+
+_MOST_FAILURES = 3
+_MISSING_DATA_S = 30.0
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+
+_log = logging.getLogger("grader.jobs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerSettings:
+    """How the runner works. Times are wall-clock seconds.
+
+    ``jobs_at_once``: jobs that this replica works on. ``lease_s``: after so long without a sign of its holder, a job is
+    taken over by another replica. ``group_s``: verdicts that come within it are recorded together. ``poll_s``: how
+    often to look for jobs that other replicas accepted or left. ``retry_s``: first wait after what failed.
+    """
+
+    jobs_at_once: int = 8
+    lease_s: float = 10.0
+    group_s: float = 0.03
+    poll_s: float = 1.0
+    sweep_s: float = 60.0
+    retry_s: float = 1.0
+    most_unrecorded: int = 5_000
+    bounds: Bounds = field(default_factory=Bounds)
+
+
+class JobRunner:
+    """Works on the jobs in a database, together with the runners of other replicas.
+
+    ``engine`` is named in summaries. Between :meth:`start` and :meth:`close` the database is open.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        grading: Grading,
+        suites: Suites,
+        *,
+        engine: str = "local",
+        settings: RunnerSettings | None = None,
+    ) -> None:
+        self.database = database
+        self.settings = settings or RunnerSettings()
+        self.store = JobStore(database, self.settings.bounds)
+        self.suites = suites
+        self._grading = grading
+        self._engine = engine
+        self._leases = Leases(database, secrets.token_hex(16), lease_s=self.settings.lease_s)
+        self._recorder = Recorder(
+            database,
+            self._leases,
+            group_s=self.settings.group_s,
+            most_waiting=self.settings.most_unrecorded,
+            retry_s=self.settings.retry_s,
+        )
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._failures: Counter[str] = Counter()
+        self._loops: list[asyncio.Task[None]] = []
+        self._recording: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._sweep_now = asyncio.Event()
+
+    async def start(self) -> None:
+        """Open the database and go on with what is unfinished.
+
+        Raises InputError where the database is not one that can be used, StoreUnavailableError where it is not there.
+        """
+        await asyncio.to_thread(self.database.open)
+        await self.database.ask(self._leases.take_over)
+        self._recording = asyncio.create_task(self._recorder.run())
+        self._loops = [asyncio.create_task(loop) for loop in (self._claim(), self._renew(), self._sweep())]
+
+    async def close(self) -> None:
+        """Stop working, record what has been graded, and let other replicas have the jobs at once."""
+        tasks = [*self._loops, *self._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._recording is not None:
+            self._recorder.close()
+            await self._recording
+            with suppress(StoreUnavailableError):
+                await self.database.ask(self._leases.release)
+        await asyncio.to_thread(self.database.close)
+
+    def accepted(self) -> None:
+        """Take notice of a job that this replica has just accepted."""
+        self._wake.set()
+
+    def deleted(self, job_id: str) -> None:
+        """Take notice of a job that was just deleted: what is left of it is cancelled, and its rows are removed."""
+        task = self._running.get(job_id)
+        if task is not None:
+            task.cancel()
+        self._recorder.announce(job_id)
+        self._sweep_now.set()
+
+    def change(self, job_id: str) -> asyncio.Event:
+        """Return an event that is set when more of a job is recorded, or it ends, on this server."""
+        return self._recorder.change(job_id)
+
+    async def changed(self, event: asyncio.Event) -> None:
+        """Wait until ``event`` (of :meth:`change`), or for ``poll_s``: another replica may have the job."""
+        await _wait(event, self.settings.poll_s)
+
+    async def _claim(self) -> None:
+        while True:
+            self._wake.clear()
+            with suppress(StoreUnavailableError):
+                while len(self._running) < self.settings.jobs_at_once:
+                    lease = await self.database.ask(self._leases.claim, tuple(self._running))
+                    if lease is None:
+                        break
+                    self._running[lease.job.id] = asyncio.create_task(self._work_on(lease))
+            await _wait(self._wake, self.settings.poll_s)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.lease_s / 3)
+            ids = tuple(self._running)
+            with suppress(StoreUnavailableError):
+                held = await self.database.ask(self._leases.renew, ids)
+                for job_id in ids:
+                    if job_id not in held and job_id in self._running:
+                        self._running[job_id].cancel()
+
+    async def _sweep(self) -> None:
+        while True:
+            self._sweep_now.clear()
+            with suppress(StoreUnavailableError):
+                await self.database.ask(sweep, self.database, self.settings.bounds)
+            await _wait(self._sweep_now, self.settings.sweep_s)
+
+    async def _work_on(self, lease: Lease) -> None:
+        job_id = lease.job.id
+        run = JobRun(
+            lease,
+            database=self.database,
+            leases=self._leases,
+            recorder=self._recorder,
+            grading=self._grading,
+            suites=self.suites,
+            engine=self._engine,
+            retry_s=self.settings.retry_s,
+        )
+        try:
+            await self._finish(lease, "done", summary=await run.run())
+        except LeaseLostError:
+            await self._insist(self._leases.release, job_id)
+        except (InputError, ValidationError) as error:
+            if isinstance(error, Refused) and error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                # Its suite's data is not on this server now. That can be mended.
+                await self._let_go(lease, wait_s=_MISSING_DATA_S)
+                return
+            _log.warning("job %s cannot be graded: %s", job_id, error)
+            await self._finish(lease, "failed", failure=_reason(error))
+        except StoreUnavailableError:
+            await self._let_go(lease)
+        except Exception:
+            _log.exception("job %s broke off", job_id)
+            await self._let_go(lease, counts=True)
+        finally:
+            del self._running[job_id]
+            self._recorder.announce(job_id)
+            self._wake.set()
+
+    async def _let_go(self, lease: Lease, *, counts: bool = False, wait_s: float | None = None) -> None:
+        """Give up a job, to be claimed again after a moment; one that breaks off again and again has failed."""
+        lease.lost = True  # what still waits to be recorded is not
+        self._failures[lease.job.id] += counts
+        if self._failures[lease.job.id] >= _MOST_FAILURES:
+            del self._failures[lease.job.id]
+            said = "an error inside the grader; whoever runs the service finds it in the log"
+            await self._insist(self._leases.fail, lease.job.id, said)
+            return
+        await asyncio.sleep(self.settings.retry_s if wait_s is None else wait_s)
+        await self._insist(self._leases.release, lease.job.id)
+
+    async def _finish(
+        self,
+        lease: Lease,
+        state: Literal["done", "failed"],
+        *,
+        summary: str | None = None,
+        failure: str | None = None,
+    ) -> None:
+        await self._insist(self._leases.finish, lease, state, summary=summary, failure=failure)
+        self._failures.pop(lease.job.id, None)
+
+    async def _insist(
+        self, function: Callable[_Given, _Result], *args: _Given.args, **kwargs: _Given.kwargs
+    ) -> _Result:
+        while True:
+            try:
+                return await self.database.ask(function, *args, **kwargs)
+            except StoreUnavailableError:
+                await asyncio.sleep(self.settings.retry_s)
+
+
+def _reason(error: InputError | ValidationError) -> str:
+    # The text of an error that was not written for a client can name the server's folders.
+    if isinstance(error, Refused):
+        return error.detail
+    if isinstance(error, ValidationError):
+        return (
+            "this version of the grader does not take the request that an earlier one accepted; send it again"
+        )
+    return "the suite cannot be used on this server; whoever runs it finds the reason in its log"
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
