@@ -38,7 +38,7 @@ def create_app(settings: ServerSettings, grading: Grading, parts: Sequence[Part]
     ``app.state.service``. Raises InputError where the file of API keys or a suite's file is wrong.
     """
     keys = KeyRing(settings.api_keys_file) if settings.api_keys_file is not None else None
-    service = Service(settings=settings, grading=grading, suites=Suites(settings.suite_files), keys=keys)
+    service = Service(settings=settings, grading=grading, suites=Suites(settings.suites), keys=keys)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -19,8 +19,8 @@ class ServerSettings:
 
     ``max_body_bytes`` bounds a request's body as it is sent, and again when it is decompressed. A connection is closed
     that sends no whole request head for ``header_s``, no piece of a body for ``body_idle_s`` or no whole body for
-    ``body_s``, or that reads nothing for ``write_s``; an idle one after ``keep_alive_s``. ``suite_files`` are served
-    beside the catalogue's suites.
+    ``body_s``, or that reads nothing for ``write_s``; an idle one after ``keep_alive_s``. ``suites`` are
+    loaded at the start: names, and paths of files to be served beside the catalogue's suites.
 
     Raises InputError where settings contradict each other, and where the service could be reached from other machines
     without a key and ``allow_anonymous`` does not say that this is meant.
@@ -31,7 +31,7 @@ class ServerSettings:
     engine: str = "local"
     api_keys_file: Path | None = None
     allow_anonymous: bool = False
-    suite_files: tuple[Path, ...] = ()
+    suites: tuple[str, ...] = ()
     max_body_bytes: int = 64 * MIB
     max_connections: int = 16_384
     header_s: float = 10.0

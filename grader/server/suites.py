@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 import structlog
 
@@ -19,24 +18,26 @@ _log = structlog.get_logger("grader.server")
 class Suites:
     """Loads suites by name, once each, and never a file that a request names.
 
-    ``files``: suite files that the operator serves, under the name that each has in its header or its file's name.
-    They are loaded at once. Raises SuiteError where one cannot be, or has a name that is already taken.
+    ``wanted``: names of the catalogue's suites, and paths of the operator's own suite files, which are served under
+    the name that each has in its header or its file's name. They are loaded at once, downloaded where that is needed;
+    other suites of the catalogue when they are asked for, if their data is there. A request never starts a download.
+    Raises SuiteError where one cannot be loaded, or has a name that is already taken.
     """
 
-    def __init__(self, files: Sequence[Path] = ()) -> None:
+    def __init__(self, wanted: Sequence[str] = ()) -> None:
         self._lock = threading.Lock()
         self._catalogue = {
             name: info.name for info in registry.available() for name in (info.name, *info.aliases)
         }
         self._loaded: dict[str, Suite] = {}
-        for file in files:
-            suite = registry.load(str(file.absolute()))
-            if suite.name in self._loaded or suite.name in self._catalogue:
+        for one in wanted:
+            suite = registry.load(one)
+            if one.lower() not in self._catalogue and suite.name in (*self._loaded, *self._catalogue):
                 raise SuiteError(
-                    f"{file}: there is another suite named {suite.name!r}; give this one another name"
+                    f"{one}: there is another suite named {suite.name!r}; give this one another name"
                 )
             self._loaded[suite.name] = suite
-        self._own = tuple(self._loaded)
+        self._own = tuple(name for name in self._loaded if name not in self._catalogue)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -53,7 +54,7 @@ class Suites:
         return self._loaded.get(self._catalogue.get(name.lower(), name))
 
     def load(self, name: str, *, place: str = "suite", status: int = 422) -> Suite:
-        """Return the suite of that name; reads, and may download, its file. To be called in a thread.
+        """Return the suite of that name; reads its file if that has not been read. To be called in a thread.
 
         Raises Refused with ``status`` and ``place`` for an unknown name, and with 503 where the suite is known but its
         file cannot be had here; the log says why, the answer does not, since that names the server's folders.
@@ -68,15 +69,23 @@ class Suites:
                     place=place,
                     status=status,
                 )
-            try:
-                suite = registry.load(known)
-            except (InputError, OSError) as error:
-                _log.error("suite_unavailable", suite=known, error=str(error))
-                raise Refused(
-                    f"the data of suite {known} is not on this server, and could not be got; "
-                    "whoever runs the server finds the reason in its log",
-                    place=place,
-                    status=503,
-                ) from error
+            suite = self._read(known, place)
             self._loaded[known] = suite
             return suite
+
+    def _read(self, name: str, place: str) -> Suite:
+        try:
+            if all(info.location is None for info in registry.available() if info.name == name):
+                raise SuiteError(
+                    f"the data of {name} is not on this machine; get it with: grader suites pull {name}, "
+                    f"or start the service with --suite {name}"
+                )
+            return registry.load(name)
+        except (InputError, OSError) as error:
+            _log.error("suite_unavailable", suite=name, error=str(error))
+            raise Refused(
+                f"the data of suite {name} is not on this server; "
+                "whoever runs the server finds the reason in its log",
+                place=place,
+                status=503,
+            ) from error
