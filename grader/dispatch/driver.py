@@ -10,13 +10,14 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from grader.dispatch import events
 from grader.dispatch.contract import Batch, PoolState, VerdictFields
 from grader.dispatch.plans import Plans
 from grader.dispatch.state import Dispatcher, DispatcherConfig
+from grader.dispatch.work import Executing, Grading, Preparing, Request, Sample, Work
 from grader.engines.pool import (
     Pool,
     PoolEvent,
@@ -27,47 +28,13 @@ from grader.engines.pool import (
     WorkerSaid,
     WorkerSilent,
 )
-from grader.errors import GraderError, OverloadedError, SuiteError
-from grader.judge.stream import Raised
-from grader.status import Status
+from grader.errors import GraderError, OverloadedError
+from grader.limits import Limits
 from grader.suites.task import Task
-from grader.worker.grading import Policy, infrastructure_error, verdict_without_run
-from grader.worker.messages import Cancel, Grade, Graded, Lost, Prepare, Prepared
-from grader.worker.parts import Assembly
+from grader.worker.execution import Executed, Execution
+from grader.worker.grading import Policy
+from grader.worker.messages import Cancel, Graded, Job, Lost, Prepared, Ran
 from grader.worker.program import Program
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """One batch in progress. Programs may be added while it runs."""
-
-    batch: Batch
-    policy: Policy
-    deadline: float | None
-    on_result: Callable[[VerdictFields | GraderError], None]
-    on_progress: Callable[[str, int, int], None]
-    closed: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Sample:
-    """A program that is being graded: whole, or in parts (then ``assembly`` is there)."""
-
-    request: Request
-    program: Program
-    task: Task
-    assembly: Assembly | None = None
-    numbers: dict[int, int] = field(default_factory=dict)  # the job's number, by part
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """What an item stands for: grading a sample (or a part of it), or preparing a task."""
-
-    sample: _Sample | None
-    part: int | None = None
-    prepare: Prepare | None = None
-    prepared: asyncio.Future[None] | None = None
 
 
 class Driver:
@@ -78,8 +45,8 @@ class Driver:
         self._machine = Dispatcher(config or DispatcherConfig())
         self._numbers = itertools.count(1)
         self._requests = itertools.count(1)
-        self._work: dict[int, _Work] = {}
-        self._verdicts: dict[int, VerdictFields] = {}
+        self._work: dict[int, Work] = {}
+        self._results: dict[int, Any] = {}
         self._open: dict[str, Request] = {}
         self._failure: GraderError | None = None
         self._wake: asyncio.TimerHandle | None = None
@@ -157,11 +124,42 @@ class Driver:
         items = []
         for program in programs:
             plan = plans.of(suite, suite.tasks[program.task_id], request.policy)
-            sample = _Sample(request, program, plan.light, plan.assembly())
+            sample = Sample(request, program, plan.light, plan.assembly())
             if sample.assembly is None:
-                items.append(self._item(sample, None, plan.cost_s))
+                items.append(self._sample_item(sample, None, plan.cost_s))
             else:
-                items += [self._item(sample, part, plan.cost_s) for part in sample.assembly.first_wave]
+                items += [self._sample_item(sample, part, plan.cost_s) for part in sample.assembly.first_wave]
+        self._submit(items)
+
+    async def execute(
+        self, execution: Execution, limits: Limits, *, tenant: str, weight: float = 1.0, timeout_s: float
+    ) -> Executed:
+        """Run a program and say what it did, without judging it.
+
+        ``timeout_s`` is the wall-clock time after which a program that has not been started is no longer wanted.
+        Raises OverloadedError where there is no room, or no worker came to it in time.
+        """
+        await self.first_worker(timeout_s)
+        done: asyncio.Future[Executed] = self._loop.create_future()
+        number = next(self._numbers)
+        self._work[number] = Executing(execution, limits, done)
+        item = events.Item(
+            number=number,
+            request_id=f"execute:{number}",
+            tenant=tenant,
+            weight=weight,
+            # Programs that differ only in what they read go to one worker, and cost alike.
+            task_key=f"execute:{hash(execution.source):x}",
+            size_bytes=len(execution.source) + len(execution.stdin),
+            deadline=time.monotonic() + timeout_s,
+        )
+        self._submit([item])
+        try:
+            return await done
+        finally:
+            self._handle(events.CancelItems((number,)))
+
+    def _submit(self, items: Sequence[events.Item]) -> None:
         try:
             self._handle(events.Submit(tuple(items)))
         except GraderError:
@@ -197,11 +195,11 @@ class Driver:
         for task, making in plans.missing(request.batch.suite, tasks):
             future = making or plans.begin(request.batch.suite, task, self._loop)
             if making is None:
-                work = Prepare(next(self._numbers), task, request.batch.suite.sha256)
-                self._work[work.number] = _Work(None, prepare=work, prepared=future)
-                item = self._raw_item(work.number, request, task.task_id, None)
+                number = next(self._numbers)
+                self._work[number] = Preparing(task, request.batch.suite.sha256, future)
+                item = self._item(number, request, task.task_id, None)
                 # Others may wait for it too: it does not end with this request.
-                items.append(replace(item, request_id=f"prepare:{work.number}", deadline=None))
+                items.append(replace(item, request_id=f"prepare:{number}", deadline=None))
             waiting.append(future)
         if items:
             self._handle(events.Submit(tuple(items), unbounded=True))
@@ -211,15 +209,15 @@ class Driver:
         if waiting:
             request.on_progress("expected answers", len(waiting), len(waiting))
 
-    def _item(self, sample: _Sample, part: int | None, cost_s: float | None) -> events.Item:
+    def _sample_item(self, sample: Sample, part: int | None, cost_s: float | None) -> events.Item:
         number = next(self._numbers)
-        self._work[number] = _Work(sample, part)
+        self._work[number] = Grading(sample, part, self._go_on)
         if part is not None:
             sample.numbers[part] = number
         program = sample.program
-        return self._raw_item(number, sample.request, program.task_id, cost_s, len(program.source))
+        return self._item(number, sample.request, program.task_id, cost_s, len(program.source))
 
-    def _raw_item(
+    def _item(
         self, number: int, request: Request, task_id: str, cost_s: float | None, size: int = 0
     ) -> events.Item:
         batch = request.batch
@@ -233,7 +231,6 @@ class Driver:
             size_bytes=size,
             cost_s=cost_s,
             deadline=request.deadline,
-            payload=self._work[number],
         )
 
     # -- what the pool says
@@ -258,17 +255,19 @@ class Driver:
 
     def _take(self, worker: str, report: object) -> None:
         if isinstance(report, Graded):
-            self._finished(worker, report.number, report.verdict)
+            self._finished(worker, report.number, report.verdict, report.verdict["cpu_s"])
+        elif isinstance(report, Ran):
+            self._finished(worker, report.number, report.executed, report.executed.cpu_s)
         elif isinstance(report, Prepared):
-            self._finished(worker, report.number, {"cpu_s": 0.0, "error": report.error})
+            self._finished(worker, report.number, report.error, 0.0)
         elif isinstance(report, Lost):
             self._handle(events.Lost(worker, report.number, report.blamed, report.why))
 
-    def _finished(self, worker: str, number: int, fields: VerdictFields) -> None:
+    def _finished(self, worker: str, number: int, result: object, cpu_s: float) -> None:
         if number in self._work:
-            self._verdicts[number] = fields
-            self._handle(events.Finished(worker, number, fields["cpu_s"]))
-            self._verdicts.pop(number, None)
+            self._results[number] = result
+            self._handle(events.Finished(worker, number, cpu_s))
+            self._results.pop(number, None)
 
     def _fail(self, event: PoolFailed) -> None:
         self._failure = event.error
@@ -276,8 +275,7 @@ class Driver:
         for request in self._open.values():
             request.on_result(event.error)
         for work in self._work.values():
-            if work.prepared and not work.prepared.done():
-                work.prepared.set_exception(event.error)
+            work.fail(event.error)
 
     # -- what the state machine wants
 
@@ -285,11 +283,13 @@ class Driver:
         now = time.monotonic()
         for instruction in self._machine.handle(event, now):
             if isinstance(instruction, events.Send):
-                self._pool.send(instruction.worker, [self._job(item) for item in instruction.items])
+                jobs = [self._job(item.number) for item in instruction.items]
+                self._pool.send(instruction.worker, jobs)
             elif isinstance(instruction, events.Abandon):
                 self._pool.send(instruction.worker, [Cancel(tuple(instruction.numbers))])
             else:
-                self._deliver(instruction.number, instruction.outcome)
+                work = self._work.pop(instruction.number)
+                work.end(instruction.outcome, self._results.get(instruction.number), self.stamp)
         self._set_alarm(now)
 
     def _set_alarm(self, now: float) -> None:
@@ -301,83 +301,16 @@ class Driver:
         if wake is not None:
             self._wake = self._loop.call_later(max(wake - now, 0.0), self._handle, events.Tick())
 
-    def _job(self, item: events.Item) -> Prepare | Grade:
-        work: _Work = item.payload  # type: ignore[assignment]
-        if work.prepare:
-            return work.prepare
-        sample = work.sample
-        assert sample
-        part = sample.assembly.parts[work.part] if sample.assembly and work.part is not None else None
-        return Grade(
-            item.number,
-            sample.program,
-            sample.task,
-            sample.request.batch.suite.sha256,
-            sample.request.policy,
-            part,
-            self._machine.attempts(item.number),
-        )
+    def _job(self, number: int) -> Job:
+        return self._work[number].job(number, self._machine.attempts(number))
 
-    def _deliver(self, number: int, outcome: events.Outcome) -> None:
-        work = self._work.pop(number)
-        if work.prepared:
-            self._deliver_prepared(number, work.prepared, outcome)
-            return
-        sample = work.sample
-        assert sample
-        if isinstance(outcome, events.Cancelled) or sample.request.closed:
-            return
-        fields = self._fields(number, sample, outcome)
-        if sample.assembly is None:
-            self._answer(sample, fields)
-        else:
-            assert work.part is not None
-            self._assemble(sample, sample.assembly, work.part, fields)
-
-    def _deliver_prepared(self, number: int, future: asyncio.Future[None], outcome: events.Outcome) -> None:
-        if future.done():
-            return
-        if isinstance(outcome, events.Done):
-            error = self._verdicts[number]["error"]
-            if error:
-                future.set_exception(SuiteError(error))
-            else:
-                future.set_result(None)
-        elif isinstance(outcome, events.GaveUp | events.Violation):
-            future.set_exception(SuiteError(f"expected answers cannot be made: {outcome.why}"))
-        else:
-            future.cancel()
-
-    def _fields(self, number: int, sample: _Sample, outcome: events.Outcome) -> VerdictFields:
-        if isinstance(outcome, events.Done):
-            return self._verdicts[number]
-        policy = sample.request.policy
-        if isinstance(outcome, events.Violation):
-            raised = Raised("BrokeItsCell", f"its sandbox ended with it {outcome.attempts} times", 0)
-            return verdict_without_run(
-                sample.program, sample.task, policy, self.stamp, outcome.attempts,
-                Status.SECURITY_VIOLATION, raised,
-            )  # fmt: skip
-        if isinstance(outcome, events.GaveUp):
-            why, attempts, kind = outcome.why, outcome.attempts, "InfrastructureError"
-        else:
-            why, attempts, kind = "it was not started within the time-out", 0, "DeadlineExceeded"
-        return infrastructure_error(sample.program, sample.task, policy, self.stamp, attempts, why, kind)
-
-    def _assemble(self, sample: _Sample, assembly: Assembly, part: int, fields: VerdictFields) -> None:
-        del sample.numbers[part]
-        following = assembly.add(part, fields)
+    def _go_on(self, sample: Sample, following: Sequence[int], unwanted: Sequence[int]) -> None:
+        """Begin parts of a sample and drop others, when the state machine is done with the event at hand."""
         if following:
             assert self._plans
-            plan = self._plans.of(sample.request.batch.suite, sample.task, sample.request.policy)
-            items = [self._item(sample, index, plan.part_cost_s(index)) for index in following]
+            batch = sample.request.batch
+            plan = self._plans.of(batch.suite, batch.suite.tasks[sample.task.task_id], sample.request.policy)
+            items = [self._sample_item(sample, part, plan.part_costs_s[part]) for part in following]
             self._loop.call_soon(self._handle, events.Submit(tuple(items), unbounded=True))
-        unwanted = [number for index, number in sample.numbers.items() if index in assembly.unwanted]
         if unwanted:
             self._loop.call_soon(self._handle, events.CancelItems(tuple(unwanted)))
-        verdict = assembly.verdict()
-        if verdict is not None:
-            self._answer(sample, verdict)
-
-    def _answer(self, sample: _Sample, fields: VerdictFields) -> None:
-        sample.request.on_result(fields)

@@ -33,10 +33,6 @@ class Plan:
         """Return the assembly for a new sample, if it is to be graded in parts."""
         return Assembly(self.parts, self.totals, self.group_limit_s) if self.parts else None
 
-    def part_cost_s(self, index: int) -> float:
-        """CPU seconds that the reference needs for a part."""
-        return self.part_costs_s[index]
-
 
 class Plans:
     """Plans by suite, task and policy, and the bundles that are being made."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from grader.errors import SuiteError
 from grader.judge.stream import AnswerStream
 from grader.judge.verdict import GroupOutcome, group_outcomes
 from grader.limits import Limits
@@ -27,7 +28,10 @@ class AssertionGrading:
     usage: Usage = field(default_factory=Usage)
 
     def run(self) -> Conversation[list[GroupOutcome | None]]:
-        """Run group after group; with ``fail_fast`` the first failing test is the last."""
+        """Run group after group; with ``fail_fast`` the first failing test is the last.
+
+        Raises SuiteError where the tests, and not the program, are at fault.
+        """
         outcomes: list[GroupOutcome | None] = []
         for group in self.groups:
             outcome = yield from self._run_group(group)
@@ -44,6 +48,7 @@ class AssertionGrading:
             expected=expected_stream([wire.frame(wire.VALUE, encode(True))] * len(tests)),
             matches=lambda _test, _payload: False,
             fail_fast=self.fail_fast,
+            from_driver=True,
         )
         candidate = {"mode": "candidate", "source": self.source}
         driver = {
@@ -63,6 +68,11 @@ class AssertionGrading:
             memory_bytes=self.limits.memory_bytes,
         )
         self.usage.add(done)
+        if (broken := stream.broken_tests) is not None:
+            raise SuiteError(
+                f"task {self.task.task_id}, group {group.name}: the setup of the tests fails before the program is "
+                f"called ({broken.type}: {broken.message})"
+            )
         outcome = group_outcomes(
             stream, [len(tests)], ending_of(done, self.limits.memory_bytes), fail_fast=self.fail_fast
         )[0]

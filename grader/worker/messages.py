@@ -9,6 +9,7 @@ from typing import Any
 from grader.limits import Limits
 from grader.sandbox.factory import CellSource
 from grader.suites.task import Task
+from grader.worker.execution import Executed, Execution
 from grader.worker.grading import Policy
 from grader.worker.parts import Part
 from grader.worker.program import Program
@@ -49,6 +50,15 @@ class Grade:
 
 
 @dataclass(frozen=True, slots=True)
+class Execute:
+    """Run a program and say what it did. ``number`` names the job in the answer."""
+
+    number: int
+    execution: Execution
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Stop these jobs, or do not begin them; nothing more is said of them."""
 
@@ -79,6 +89,14 @@ class Graded:
 
 
 @dataclass(frozen=True, slots=True)
+class Ran:
+    """What the program of job ``number`` did."""
+
+    number: int
+    executed: Executed
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """The cell that ran job ``number`` is gone; ``blamed``: the job's program took it down."""
 
@@ -100,5 +118,5 @@ class Failed:
     text: str
 
 
-Job = Prepare | Grade
-Report = Ready | Prepared | Graded | Lost | Alive | Failed
+Job = Prepare | Grade | Execute
+Report = Ready | Prepared | Graded | Ran | Lost | Alive | Failed

@@ -16,11 +16,13 @@ from grader.errors import CellLostError, GraderError, InfrastructureError, Suite
 from grader.limits import Limits
 from grader.sandbox.cell import Answers, Cell, Done
 from grader.worker.bundle import BundleStore
+from grader.worker.execution import Executed, execute
 from grader.worker.grading import VerdictFields, grade, infrastructure_error
 from grader.worker.link import Link
 from grader.worker.messages import (
     Alive,
     Cancel,
+    Execute,
     Failed,
     Grade,
     Graded,
@@ -28,6 +30,7 @@ from grader.worker.messages import (
     Lost,
     Prepare,
     Prepared,
+    Ran,
     Ready,
     Report,
     Setup,
@@ -126,6 +129,8 @@ class Worker:
             self._advance(job, self._converse(job), None)
 
     def _converse(self, job: Job) -> Conversation[Any]:
+        if isinstance(job, Execute):
+            return execute(job.execution, job.limits)
         store = self._stores.get(job.suite_sha256)
         if store is None:
             store = BundleStore(self._setup.cache, job.suite_sha256, self._setup.cells.key)
@@ -160,7 +165,7 @@ class Worker:
             self._drain_others()
             self._cell.set_memory_limit(request.memory_bytes)
             self._memory = request.memory_bytes
-        limits: Limits = active.job.policy.limits if isinstance(active.job, Grade) else self._setup.limits
+        limits = self._limits_of(active.job)
         run = self._cell.start_run(
             request.encoded(limits, self._cell.address_space, exact_clocks=self._cell.exact_clocks),
             request.limits,
@@ -169,6 +174,11 @@ class Worker:
             whole_program=request.whole_program,
         )
         self._active[run] = active
+
+    def _limits_of(self, job: Job) -> Limits:
+        if isinstance(job, Execute):
+            return job.limits
+        return job.policy.limits if isinstance(job, Grade) else self._setup.limits
 
     def _drain_others(self) -> None:
         """Let the runs in flight end before the memory limit of the cell changes under them."""
@@ -193,9 +203,11 @@ class Worker:
         if active.wanted:
             self._advance(active.job, active.conversation, event)
 
-    def _finish(self, job: Job, result: VerdictFields | None) -> None:
+    def _finish(self, job: Job, result: VerdictFields | Executed | None) -> None:
         if isinstance(job, Prepare):
             self._reports.append(Prepared(job.number))
+        elif isinstance(result, Executed):
+            self._reports.append(Ran(job.number, result))
         else:
             assert result is not None
             self._reports.append(Graded(job.number, result))
@@ -204,6 +216,7 @@ class Worker:
         if isinstance(job, Prepare):
             self._reports.append(Prepared(job.number, str(error)))
         else:
+            assert isinstance(job, Grade)  # to execute a program, nothing is read that could be damaged
             result = infrastructure_error(
                 job.program, job.task, job.policy, self._stamp, job.attempts, str(error)
             )

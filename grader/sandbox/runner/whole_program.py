@@ -22,12 +22,16 @@ def run(payload: dict[str, Any]) -> int:
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
     _put_on_standard_input(payload["stdin"])
+    sys.argv = [FILE_NAME, *payload.get("args", ())]
+    _write_files(payload.get("files", {}))
     for name in ("exit", "quit"):  # what the module site adds: the cell's interpreter runs without it
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))
     try:
         code = compile(payload["source"], FILE_NAME, "exec", dont_inherit=True)
     except BaseException as error:
         send(wire.ANSWER_FD, wire.UNCOMPILABLE, describe(error))
+        _print_traceback(error)
+        flush_output()
         return 1
     status = 0
     try:
@@ -41,6 +45,7 @@ def run(payload: dict[str, Any]) -> int:
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     flush_output()
+    _send_files(payload.get("fetch", ()))
     return status
 
 
@@ -55,6 +60,23 @@ def _put_on_standard_input(text: bytes) -> None:
     os.lseek(handle, 0, os.SEEK_SET)
     os.dup2(handle, 0)
     os.close(handle)
+
+
+def _write_files(files: dict[str, bytes]) -> None:
+    """Put files into the working folder, which is empty; the worker has checked that the paths stay in it."""
+    for name, data in files.items():
+        folder = os.path.dirname(name)  # noqa: PTH120 - pathlib is not imported in a cell
+        if folder:
+            os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+        with open(name, "wb") as file:  # noqa: PTH123
+            file.write(data)
+
+
+def _send_files(names: tuple[str, ...]) -> None:
+    """Send the files that were asked for, as far as they are there."""
+    for number, name in enumerate(names):
+        with contextlib.suppress(OSError), open(name, "rb") as file:  # noqa: PTH123
+            send(wire.ANSWER_FD, wire.FILE, wire.LENGTH.pack(number) + file.read())
 
 
 def _exit_status(code: object) -> int:

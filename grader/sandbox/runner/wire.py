@@ -18,6 +18,7 @@ CONFIGURE = ord("C")  # dict: see supervisor.Config
 RUN = ord("R")  # tuple: see supervisor.Request
 TICK = ord("T")  # float64: CPU seconds of the whole cell by the host's count; see host_clock
 KILL = ord("K")  # uint32: the run to stop
+PING = ord("P")  # empty: to be answered with PONG
 
 # Supervisor to worker. Nothing here is unmarshalled by the worker.
 HELLO = ord("H")  # JSON: what the cell is
@@ -25,6 +26,8 @@ ANSWERS = ord("A")  # CHUNK header, then a piece of the sample's answer stream
 OUTPUT = ord("O")  # CHUNK header, then a piece of a whole program's standard output
 DONE = ord("D")  # uint32 length, JSON of that length, then the tails of standard output and standard error
 FAULT = ord("F")  # text: why this cell cannot go on
+DIED = ord("Z")  # text: which other process of this cell has died
+PONG = ord("P")  # empty
 
 SECONDS = struct.Struct("<d")
 CHUNK = struct.Struct("<Id")  # run, CPU seconds it has used so far
@@ -39,6 +42,7 @@ DIGEST = ord("D")  # DIGEST_BODY of an answer too long to send
 RAISED = ord("X")  # encoded (type, message, line) of an exception
 UNCOMPILABLE = ord("C")  # the same, for a program that does not compile
 TIMED_OUT = ord("T")  # this test took longer than its limit; no more will follow
+FILE = ord("F")  # LENGTH number of a file asked for, then its bytes: only where a program is run, not judged
 FINISHED = ord("Z")  # every test was answered; the payload has CPU seconds a test (float64) if asked for
 
 DIGEST_BODY = struct.Struct("<Q32s")  # length, sha256
