@@ -1,0 +1,92 @@
+"""What an item is thought to cost: told by the reference at first, then learned from verdicts."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from grader.dispatch.events import Item
+
+
+@dataclass(slots=True)
+class _Learned:
+    """Exponential means over one task's items, in CPU seconds.
+
+    ``mean_s`` is over all. ``used_s`` and ``told_s`` are over those whose reference's cost was told: their
+    quotient says how samples do beside the reference, also where an item is only a part of the task's tests.
+    """
+
+    mean_s: float | None = None
+    used_s: float = 0.0
+    told_s: float = 0.0
+    last_worker: str | None = None
+
+
+class CostModel:
+    """Estimates in CPU seconds, from a bounded memory of tasks and tenants: the least recently used are forgotten.
+
+    Every item has ``overhead_s`` on top of what its program uses: what a worker needs for any sample. An exponential
+    mean with ``rate`` forgets old samples, so that it follows a model that is being trained.
+    """
+
+    def __init__(self, *, default_s: float, overhead_s: float, rate: float, limit: int) -> None:
+        self._default_s = default_s
+        self._overhead_s = overhead_s
+        self._rate = rate
+        self._limit = limit
+        self._tasks: OrderedDict[str, _Learned] = OrderedDict()
+        self._tenants: OrderedDict[str, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many tasks and tenants are remembered."""
+        return len(self._tasks) + len(self._tenants)
+
+    def estimate(self, item: Item) -> float:
+        """CPU seconds that this item is thought to cost a worker.
+
+        What is known of its task; else what its reference needs; else what its tenant's samples needed, since a tenant
+        may bring a new task with every sample; else the default.
+        """
+        learned = self._tasks.get(item.task_key)
+        if item.cost_s is not None:
+            if learned is None or learned.told_s <= 0:
+                return self._overhead_s + item.cost_s
+            return self._overhead_s + item.cost_s * learned.used_s / learned.told_s
+        if learned is not None and learned.mean_s is not None:
+            return self._overhead_s + learned.mean_s
+        return self._overhead_s + self._tenants.get(item.tenant, self._default_s)
+
+    def learn(self, item: Item, cpu_s: float) -> None:
+        """Take what an item has used, in CPU seconds."""
+        task = self._task(item.task_key)
+        rate, told_s = self._rate, item.cost_s
+        task.mean_s = cpu_s if task.mean_s is None else task.mean_s + rate * (cpu_s - task.mean_s)
+        if told_s is not None:
+            if task.told_s <= 0:
+                task.used_s = task.told_s = told_s
+            task.used_s += rate * (cpu_s - task.used_s)
+            task.told_s += rate * (told_s - task.told_s)
+        mean_s = self._tenants.get(item.tenant, cpu_s)
+        self._tenants[item.tenant] = mean_s + rate * (cpu_s - mean_s)
+        self._tenants.move_to_end(item.tenant)
+        if len(self._tenants) > self._limit:
+            self._tenants.popitem(last=False)
+
+    def last_worker(self, task_key: str) -> str | None:
+        """Return the worker that had this task last; it may be gone."""
+        learned = self._tasks.get(task_key)
+        return None if learned is None else learned.last_worker
+
+    def note_worker(self, task_key: str, worker: str) -> None:
+        """Take that a worker has this task now."""
+        self._task(task_key).last_worker = worker
+
+    def _task(self, key: str) -> _Learned:
+        learned = self._tasks.get(key)
+        if learned is None:
+            learned = self._tasks[key] = _Learned()
+            if len(self._tasks) > self._limit:
+                self._tasks.popitem(last=False)
+        else:
+            self._tasks.move_to_end(key)
+        return learned

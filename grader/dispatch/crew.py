@@ -1,0 +1,150 @@
+"""The workers as the dispatcher sees them: what each holds, and which of them is to have the next item."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from grader.dispatch.heaps import LazyHeap
+from grader.dispatch.queues import Entry
+
+
+class Worker:
+    """One worker. ``held`` are its items, the oldest first, ``load_s`` their estimated cost in CPU seconds.
+
+    ``wants`` says that there is room for more; ``silent`` that it gives no sign of life; ``paused`` that it has put
+    items back and said nothing since.
+    """
+
+    __slots__ = ("held", "load_s", "name", "node", "paused", "silent", "wants")
+
+    def __init__(self, name: str, node: str) -> None:
+        self.name = name
+        self.node = node
+        self.held: dict[int, Entry] = {}
+        self.load_s = 0.0
+        self.wants = True
+        self.silent = False
+        self.paused = False
+
+    @property
+    def open(self) -> bool:
+        """Whether it is to be given items."""
+        return self.wants and not self.silent and not self.paused
+
+
+class Crew:
+    """All workers. One is filled up to ``batch_s`` of estimated work, and again when half of that is done.
+
+    So fast items travel in batches, and slow ones one by one. Whatever they cost, a worker gets up to
+    ``min_in_flight`` items, so that it does not wait for the next one to arrive.
+    """
+
+    def __init__(self, batch_s: float, min_in_flight: int) -> None:
+        self._batch_s = batch_s
+        self._min_in_flight = min_in_flight
+        self._workers: dict[str, Worker] = {}
+        self._by_load: LazyHeap[Worker] = LazyHeap(lambda worker: worker.load_s if worker.open else None)
+        self._reachable = 0
+        self.running = 0
+
+    def __len__(self) -> int:
+        """How many workers there are."""
+        return len(self._workers)
+
+    def get(self, name: str) -> Worker | None:
+        """Return the worker of this name, if there is one."""
+        return self._workers.get(name)
+
+    def ready(self, name: str, node: str) -> None:
+        """Add a worker, or note that one wants items again."""
+        worker = self._workers.get(name)
+        if worker is None:
+            worker = self._workers[name] = Worker(name, node)
+            self._reachable += 1
+        self.set_silent(worker, silent=False)
+        self.resume(worker)
+        self._by_load.push(worker)
+
+    def remove(self, worker: Worker) -> list[Entry]:
+        """Take out a worker that is gone; return what it held, the oldest first."""
+        del self._workers[worker.name]
+        held = list(worker.held.values())
+        for entry in held:
+            self.release(worker, entry)
+        self._reachable -= not worker.silent
+        worker.wants = False
+        return held
+
+    def set_silent(self, worker: Worker, *, silent: bool) -> None:
+        """Note whether a worker gives signs of life."""
+        if worker.silent != silent:
+            worker.silent = silent
+            self._reachable += -1 if silent else 1
+            self._by_load.push(worker)
+
+    def pause(self, worker: Worker) -> None:
+        """Give a worker nothing more until it is heard of."""
+        worker.paused = True
+
+    def resume(self, worker: Worker) -> None:
+        """End a pause, if there is one."""
+        if worker.paused:
+            worker.paused = False
+            self._by_load.push(worker)
+
+    def hold(self, worker: Worker, entry: Entry) -> None:
+        """Note that a worker has an item."""
+        worker.held[entry.item.number] = entry
+        worker.load_s += entry.charge_s
+        entry.holders.append(worker)
+        self.running += len(entry.holders) == 1
+        self._changed(worker)
+
+    def release(self, worker: Worker, entry: Entry) -> None:
+        """Note that a worker has an item no more."""
+        del worker.held[entry.item.number]
+        # Sums of floats do not end at 0 by themselves.
+        worker.load_s = worker.load_s - entry.charge_s if worker.held else 0.0
+        entry.holders.remove(worker)
+        self.running -= not entry.holders
+        self._changed(worker)
+
+    def has_open(self) -> bool:
+        """Whether any worker has room."""
+        return self._by_load.least() is not None
+
+    def least_loaded(self, rejected: Container[Worker] = ()) -> Worker | None:
+        """Return the worker with room that has the least to do, other than ``rejected``."""
+        return self._by_load.least(rejected)
+
+    def preferred(self, favourite: str | None) -> Worker | None:
+        """Return the worker to have an item: ``favourite``, if it has room and is at most a batch behind the least
+        loaded, else that one; None where no worker has room."""
+        least = self._by_load.least()
+        if favourite is None or least is None:
+            return least
+        worker = self._workers.get(favourite)
+        if worker is not None and worker.open and worker.load_s - least.load_s <= self._batch_s:
+            return worker
+        return least
+
+    def elsewhere(self, entry: Entry) -> Worker | None:
+        """Return a worker with room for an item that others have lost; None where it has to wait for one.
+
+        One that lost it is returned only where no other worker can be reached.
+        """
+        worker = self._by_load.least(entry.avoid)
+        if worker is not None or self._has_reachable_beside(entry.avoid):
+            return worker
+        return self._by_load.least()
+
+    def _has_reachable_beside(self, avoided: tuple[Worker, ...]) -> bool:
+        reachable = sum(self._workers.get(worker.name) is worker and not worker.silent for worker in avoided)
+        return self._reachable > reachable
+
+    def _changed(self, worker: Worker) -> None:
+        if len(worker.held) < self._min_in_flight or worker.load_s <= self._batch_s / 2:
+            worker.wants = True
+        elif worker.load_s >= self._batch_s:
+            worker.wants = False
+        self._by_load.push(worker)
