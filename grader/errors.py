@@ -48,4 +48,12 @@ class SandboxError(InfrastructureError):
 
 
 class CellLostError(InfrastructureError):
-    """A cell died or broke the protocol while it held samples; they are graded again in another cell."""
+    """A cell died or broke the protocol while it held samples; they are graded again in another cell.
+
+    ``blamed``: what ran in it may have brought this about (it broke the protocol, its supervisor failed, or the kernel
+    killed for want of memory). Otherwise it was ended or stopped from outside.
+    """
+
+    def __init__(self, message: str, *, blamed: bool = False) -> None:
+        super().__init__(message)
+        self.blamed = blamed

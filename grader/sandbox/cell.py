@@ -10,6 +10,7 @@ import json
 import marshal
 import os
 import select
+import struct
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -17,10 +18,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from grader.errors import CellLostError
+from grader.sandbox import liveness
 from grader.sandbox.runner import wire
 
 _READ_BYTES = 1 << 20
 _START_TIMEOUT_S = 60.0
+_PING_AFTER_S = 0.5  # of silence
+_LATE_S = 1.5  # for an answer to a ping: time to look whether the cell has been stopped
+_LOST_S = 30.0  # even a supervisor that waits for a processor with a thousand others has its turn by then
+_LONGEST_STEP_S = (
+    2.0  # between two checks; what is longer is this process's own absence, not the cell's silence
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,7 @@ class Cell(ABC):
     wake_s: float | None = None  # how long its owner may wait at the most before the next ``receive``
     exact_clocks: bool = True  # whether a process's CPU clock counts the time that it ran, and nothing else
     address_space: int = 0  # bytes a sample may map; 0 where a control group limits its memory
+    first_process: int = 0  # as this machine numbers it; 0 where it is not known
 
     def __init__(self, reader: int, writer: int) -> None:
         self._reader, self._writer = reader, writer
@@ -82,6 +91,8 @@ class Cell(ABC):
         self._incoming = bytearray()
         self._outgoing: deque[memoryview] = deque()
         self._runs = self._kills_seen = 0
+        self._checked_at, self._silent_s, self._pinged = time.monotonic(), 0.0, False
+        self._stopped = False
         self.hello: dict[str, Any] = {}
 
     @abstractmethod
@@ -99,6 +110,11 @@ class Cell(ABC):
     @abstractmethod
     def why_it_ended(self) -> str:
         """Say what is known of the end of a lost cell, for the error text."""
+
+    @abstractmethod
+    def ended_from_outside(self) -> bool:
+        """Whether a lost cell was ended by somebody else: killed, and not by the kernel for want of memory, or not
+        ended at all but out of reach."""
 
     @property
     def reader(self) -> int:
@@ -118,7 +134,37 @@ class Cell(ABC):
             if time.monotonic() > deadline:
                 raise CellLostError(f"the cell was not ready within {_START_TIMEOUT_S:.0f} s")
             for event in self.receive(timeout_s=1.0):
-                raise CellLostError(f"the cell spoke of a run before it was ready: {event!r:.200}")
+                raise self._broken(f"spoke of a run before it was ready: {event!r:.200}")
+            self.check_alive()
+
+    def check_alive(self) -> None:
+        """Have the supervisor say that it is there, and look after it if it does not. To be called about once a second.
+
+        Raises CellLostError within 4 s when the cell has been stopped (SIGSTOP, a freezer), and after 30 s without a
+        word from it. A cell on a busy machine is only slow: its processes are runnable, and have their turn.
+        """
+        now = time.monotonic()
+        passed = min(now - self._checked_at, _LONGEST_STEP_S)
+        self._checked_at = now
+        if select.select([self._reader], [], [], 0)[0]:
+            self._silent_s = 0.0  # there is a word from it that has not been read
+            return
+        self._silent_s += passed
+        if not self._pinged:
+            if self._silent_s >= _PING_AFTER_S:
+                self._pinged, self._silent_s = True, 0.0
+                self._send(wire.PING, b"")
+        elif self._silent_s >= _LATE_S:
+            why = self._why_stopped()
+            if why or self._silent_s >= _LOST_S:
+                self._stopped = True
+                raise CellLostError(
+                    f"the {self.backend} cell does not answer: {why or f'no word for {_LOST_S:.0f} s'}"
+                )
+
+    def _why_stopped(self) -> str:
+        """Say how this cell has been stopped from outside; "" if it is not known to have been."""
+        return liveness.why_stopped(self.first_process) if self.first_process else ""
 
     def start_run(
         self,
@@ -179,6 +225,7 @@ class Cell(ABC):
             raise self._lost() from error
         if not data:
             raise self._lost()
+        self._silent_s = 0.0
         self._incoming += self._unwrap(data)
 
     def _unwrap(self, data: bytes) -> bytes:
@@ -186,7 +233,11 @@ class Cell(ABC):
         return data
 
     def _lost(self) -> CellLostError:
-        return CellLostError(f"the {self.backend} cell ended: {self.why_it_ended()}")
+        text = f"the {self.backend} cell ended: {self.why_it_ended()}"
+        return CellLostError(text, blamed=not self.ended_from_outside())
+
+    def _broken(self, what: str) -> CellLostError:
+        return CellLostError(f"the {self.backend} cell {what}", blamed=True)
 
     def _parse(self) -> list[Event]:
         events: list[Event] = []
@@ -194,11 +245,14 @@ class Cell(ABC):
         while position + wire.HEADER.size <= len(data):
             length, kind = wire.HEADER.unpack_from(data, position)
             if length > wire.MAX_FRAME:
-                raise CellLostError(f"the {self.backend} cell sent a frame of {length} bytes")
+                raise self._broken(f"sent a frame of {length} bytes")
             end = position + wire.HEADER.size + length
             if end > len(data):
                 break
-            event = self._event(kind, bytes(data[position + wire.HEADER.size : end]))
+            try:
+                event = self._event(kind, bytes(data[position + wire.HEADER.size : end]))
+            except (ValueError, TypeError, LookupError, struct.error, RecursionError) as error:
+                raise self._broken(f"sent a malformed frame {kind}: {error!r:.200}") from error
             if event is not None:
                 events.append(event)
             position = end
@@ -214,8 +268,15 @@ class Cell(ABC):
         if kind == wire.HELLO:
             self.hello = json.loads(payload)
             return None
-        text = payload[:500].decode(errors="replace") if kind == wire.FAULT else f"unknown frame {kind}"
-        raise CellLostError(f"the {self.backend} cell failed: {text}")
+        if kind == wire.PONG:
+            self._pinged = False
+            return None
+        text = payload[:500].decode(errors="replace")
+        if kind == wire.FAULT:
+            raise self._broken(f"failed: {text}")
+        if kind == wire.DIED:
+            raise CellLostError(f"the {self.backend} cell failed: {text}", blamed=self._memory_killed_since())
+        raise self._broken(f"sent an unknown frame {kind}")
 
     def _done(self, payload: bytes) -> Done:
         start = wire.LENGTH.size
@@ -225,6 +286,8 @@ class Cell(ABC):
         if facts["ended"] == "not_started":
             text = payload[end:][-400:].decode(errors="replace") or "no message"
             raise CellLostError(f"the {self.backend} cell could not set up a sample's process: {text}")
+        if facts["ended"] == "stopped":
+            raise CellLostError(f"a sample's process in the {self.backend} cell was stopped from outside")
         killed_by_kernel = facts["ended"] == "signalled" and 9 in (facts["signal"], -facts["driver_code"])
         return Done(
             run=facts["run"],

@@ -167,6 +167,25 @@ def cpu_counter_of(pid: int) -> Path | None:
     return None
 
 
+def is_frozen(pid: int) -> bool:
+    """Whether a process is in a group that a freezer has stopped; False where that cannot be seen."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return False
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        for mount, kind, options in _mounts() if controllers in ("", "freezer") else ():
+            group = mount / path.lstrip("/")
+            with contextlib.suppress(OSError):
+                if controllers:
+                    if kind == "cgroup" and "freezer" in options.split(","):
+                        return (group / "freezer.state").read_text().strip() != "THAWED"
+                elif kind == "cgroup2" and "frozen 1" in (group / "cgroup.events").read_text().splitlines():
+                    return True
+    return False
+
+
 def read_cpu_s(counter: Path) -> float:
     """Return the CPU seconds in such a file. Raises OSError when the group is gone."""
     text = counter.read_text()

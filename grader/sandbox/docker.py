@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import time
 from pathlib import Path
@@ -23,6 +25,7 @@ _NOT_IN_GVISOR = ("mountns", "landlock")
 
 
 _TICK_S = 0.05
+_KILLED_STATUS = 128 + 9
 _UNSEEN = (
     "the control group of the container's process {pid} cannot be seen from here, so that {what}: run the grader on "
     "the daemon's machine, outside of any container that has process ids of its own (docker run --pid=host)"
@@ -89,6 +92,7 @@ class DockerCell(Cell):
             client.start(self._container)
             state = client.inspect_container(self._container)["State"]
         super().__init__(self._pipe.fileno(), self._pipe.fileno())
+        self.first_process = state.get("Pid", 0)
         if self._gvisor:
             self._host_cpu = self._find_counter(state.get("Pid", 0))
             self.wake_s, self.exact_clocks = _TICK_S, False
@@ -102,8 +106,6 @@ class DockerCell(Cell):
                     "seccomp": seccomp.sample_filter(),
                     "landlock": 0 if self._gvisor else ASK_KERNEL,
                     "site_packages": wire.SITE_PACKAGES,
-                    "open_files": 256,
-                    "preload": (),
                 }
             )
         except CellLostError as error:
@@ -178,6 +180,25 @@ class DockerCell(Cell):
         reason = f", {state['Error']}" if state.get("Error") else ""
         return f"{state['Status']}, exit status {state['ExitCode']}{killed}{reason}; {text or 'no message'}"
 
+    def ended_from_outside(self) -> bool:
+        """Whether the container was killed, and not for want of memory, or still runs but is out of reach."""
+        try:
+            with docker_engine.explained("cannot inspect the container"):
+                state = self._client.inspect_container(self._container)["State"]
+        except SandboxError:
+            return True
+        # The engine remembers a kill of any process here: one that was told with its run does not count again.
+        out_of_memory = state.get("OOMKilled") and not self._kills_seen
+        return bool(state["Running"] or (state["ExitCode"] == _KILLED_STATUS and not out_of_memory))
+
+    def _why_stopped(self) -> str:
+        why = super()._why_stopped()
+        if self._gvisor and not why:  # its engine pauses it without the host's kernel
+            with contextlib.suppress(SandboxError), docker_engine.explained("cannot inspect the container"):
+                if self._client.inspect_container(self._container)["State"]["Paused"]:
+                    return "the engine has paused it"
+        return why
+
     def receive(self, timeout_s: float | None) -> list[Event]:
         """Wait for events, as every cell does; with gVisor, tell the supervisor of the host's clock meanwhile."""
         if self.wake_s is not None and self.hello:
@@ -201,6 +222,10 @@ class DockerCell(Cell):
 
     def close(self) -> None:
         """Kill and remove the container, and so everything in it."""
+        if self._stopped and self.first_process:
+            # The engine would ask a stopped gVisor to end itself, and wait two minutes for it.
+            with contextlib.suppress(OSError):
+                os.kill(self.first_process, signal.SIGKILL)
         if self._container:
             with contextlib.suppress(SandboxError), docker_engine.explained("cannot remove a container"):
                 docker_orphans.remove(self._client, self._container)

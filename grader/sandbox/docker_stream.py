@@ -51,5 +51,5 @@ class Demultiplexer:
     def _begin(self) -> None:
         self._stream, self._left = _HEADER.unpack(self._header)
         if self._stream not in (_STDOUT, _STDERR) or self._left > _LONGEST:
-            raise CellLostError(f"the engine sent no stream header but {self._header!r}")
+            raise CellLostError(f"the engine sent no stream header but {self._header!r}", blamed=True)
         self._header = b""

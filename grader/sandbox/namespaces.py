@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from grader.sandbox.runner import landlock, wire
 _RUNNER_MEMORY = 64 * MIB  # supervisor and zygotes, beside the sample
 _RUNNER_PROCESSES = 8
 _END_S = 2.0
+# The launcher passes the supervisor's end on as an exit status: less the signal's number, in 8 bits.
+_SENT_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 _ADDRESS_SPACE_EXTRA = 256 * MIB  # what the interpreter maps before the program begins
 _LAYERS = ("userns", "mountns", "pidns", "netns", "ipcns", "utsns", "cgroupns", "readonly_root", "no_capabilities",
            "no_new_privs", "seccomp", "rlimits")  # fmt: skip
@@ -48,14 +51,13 @@ class NamespaceCell(Cell):
         assert self._process.stdin
         assert self._process.stdout
         super().__init__(self._process.stdout.fileno(), self._process.stdin.fileno())
+        self.first_process = self._process.pid
         try:
             self.configure(
                 {
                     "seccomp": seccomp.sample_filter(),
                     "landlock": self._landlock,
                     "site_packages": wire.SITE_PACKAGES,
-                    "open_files": 256,
-                    "preload": (),
                 }
             )
         except CellLostError as error:
@@ -111,18 +113,33 @@ class NamespaceCell(Cell):
         text = self._errors.read().decode(errors="replace").strip()
         return f"exit status {self._process.returncode}; {text[-600:] or 'no message'}"
 
+    def ended_from_outside(self) -> bool:
+        """Whether the launcher or the supervisor was ended by a signal that is sent, and not for want of memory."""
+        status = self._process.poll()
+        if status is None:
+            return True
+        sent = any(status in (-number, -number & 0xFF) for number in _SENT_SIGNALS)
+        return sent and not self._memory_killed_since()
+
     def close(self) -> None:
         """End the cell and everything in it, and remove its control groups."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe:
                 pipe.close()
-        try:
-            self._process.wait(_END_S)  # the supervisor ends when its input does
-        except subprocess.TimeoutExpired:
+        if not self._ended_within(
+            0.0 if self._stopped else _END_S
+        ):  # the supervisor ends when its input does
             self._process.kill()
-            self._process.wait()
+            self._ended_within(_END_S)  # what a freezer holds ends when it is let go
         self._errors.close()
         self._remove_group()
+
+    def _ended_within(self, seconds: float) -> bool:
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def _remove_group(self) -> None:
         if self._group:

@@ -47,6 +47,8 @@ _ALLOWED = {
     "get_robust_list": 274, "utimensat": 280, "epoll_pwait": 281, "timerfd_create": 283, "eventfd": 284,
     "fallocate": 285, "timerfd_settime": 286, "timerfd_gettime": 287, "signalfd4": 289, "eventfd2": 290,
     "epoll_create1": 291, "dup3": 292, "pipe2": 293, "preadv": 295, "pwritev": 296, "prlimit64": 302,
+    # The kernel has a process call this one when it goes on after a stop in the middle of a sleep.
+    "restart_syscall": 219,
     "getcpu": 309, "renameat2": 316, "getrandom": 318, "membarrier": 324, "copy_file_range": 326, "preadv2": 327,
     "pwritev2": 328, "statx": 332, "rseq": 334, "close_range": 436, "faccessat2": 439, "epoll_pwait2": 441,
 }  # fmt: skip

@@ -22,6 +22,7 @@ _PIPE_BYTES = 1 << 20
 _READ = 1 << 18
 _STARTED = wire.frame(wire.STARTED, b"")  # written at once, and so never cut
 _SHORTEST_WAKE_S, _LONGEST_WAKE_S = 0.001, 0.025
+_ABSENT_S = 0.5
 
 
 class Limits(NamedTuple):
@@ -108,7 +109,7 @@ class Run:
         self._host_clock = host_clock
         self._zygote = zygote
         self._proc = proc
-        self._began = time.monotonic()
+        self._began = self._looked = time.monotonic()
         self._answers, answers_end = _wide_pipe()
         self._stdout, stdout_end = _wide_pipe()
         self._stderr, stderr_end = _wide_pipe() if self._whole_program else (-1, os.dup(stdout_end))
@@ -140,6 +141,11 @@ class Run:
             self.over = True
             return
         wall = time.monotonic()
+        if (
+            wall - self._looked > _ABSENT_S
+        ):  # we were stopped, or held up by the worker: no fault of the program's
+            self._step.wall += wall - self._looked
+        self._looked = wall
         if self._frames != before:
             self._next_step(cpu, wall)
         self._enforce(cpu, wall)
@@ -213,7 +219,7 @@ class Run:
         if (wall - step.wall) - (cpu - step.cpu) > min(idle_limit, limits.group_s - step.group_idle):
             idle = self._idle(cpu, wall, self._run_delay())
             if idle > idle_limit or step.group_idle + idle > limits.group_s:
-                self.kill("idle_limit")
+                self.kill("stopped" if self._is_stopped() else "idle_limit")
 
     def shown_cpu(self) -> float:
         """Return the CPU seconds that the clocks of the run's processes show."""
@@ -242,6 +248,10 @@ class Run:
             finally:
                 os.close(folder)
         return total / 1e9
+
+    def _is_stopped(self) -> bool:
+        """Whether somebody outside has stopped a process; no program can stop itself, as the first of its namespace."""
+        return any(_state_of(pid, self._proc) == b"T" for pid in self._pids)
 
     def kill(self, reason: str) -> None:
         """End the run; the first reason counts."""
@@ -306,6 +316,18 @@ def _wide_pipe() -> tuple[int, int]:
     ):  # over the user's soft limit: a small pipe is slower, not different
         fcntl.fcntl(writer, F_SETPIPE_SZ, _PIPE_BYTES)
     return reader, writer
+
+
+def _state_of(pid: int, proc: int) -> bytes:
+    """A process's state, as a letter (proc_pid_stat(5)); empty where it cannot be seen."""
+    try:
+        handle = os.open(f"{pid}/stat", os.O_RDONLY, dir_fd=proc)
+    except OSError:
+        return b""
+    try:
+        return os.read(handle, 1000).rpartition(b") ")[2][:1]
+    finally:
+        os.close(handle)
 
 
 def _schedstat_delay_ns(folder: int, thread: str) -> int:

@@ -28,8 +28,6 @@ class Config(NamedTuple):
     seccomp: bytes
     landlock: int
     site_packages: str
-    open_files: int
-    preload: tuple[str, ...]
 
 
 class Request(NamedTuple):
@@ -107,6 +105,8 @@ class Supervisor:
             self._clock = self._clock or HostClock()
             if self._current is not None:
                 self._clock.tick(wire.SECONDS.unpack(payload)[0], self._current.shown_cpu())
+        elif kind == wire.PING:
+            wire.send(1, wire.PONG, b"")
         elif kind == wire.KILL:
             self._cancel(wire.LENGTH.unpack(payload)[0])
         elif kind == wire.CONFIGURE:
@@ -147,6 +147,9 @@ def main(proc: int) -> None:
     """Run the supervisor on standard input and output."""
     try:
         Supervisor(proc).serve()
+    except zygote.ZygoteDiedError as error:
+        wire.send(1, wire.DIED, str(error).encode())
+        raise
     except Exception as error:
         wire.send(1, wire.FAULT, f"{type(error).__name__}: {error}".encode()[:2000])
         raise

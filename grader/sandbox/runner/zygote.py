@@ -57,6 +57,10 @@ def describe(config: Config, *, own_mounts: bool) -> bytes:
     return json.dumps(facts).encode()
 
 
+class ZygoteDiedError(Exception):
+    """A zygote is gone. No program can do that: zygotes are out of its sight, and last in line when memory is short."""
+
+
 class Handle:
     """The supervisor's end of a zygote."""
 
@@ -106,10 +110,13 @@ class Handle:
 
     def _ask(self, message: bytes, handles: list[int]) -> bytes:
         rights = [(_socket.SOL_SOCKET, _SCM_RIGHTS, array.array("i", handles))] if handles else []
-        self._socket.sendmsg([message], rights)
-        answer = self._socket.recv(4096)
+        try:
+            self._socket.sendmsg([message], rights)
+            answer = self._socket.recv(4096)
+        except (BrokenPipeError, ConnectionResetError):
+            answer = b""
         if not answer:
-            raise RuntimeError("a zygote of this cell has died")
+            raise ZygoteDiedError("a zygote of this cell has died")
         if answer[:1] == _FAILED:
             raise RuntimeError(answer[1:].decode())
         return answer[1:]
@@ -134,7 +141,7 @@ def _serve(socket: _socket.socket, proc: int, config: Config) -> NoReturn:
     os.close(null)
     sys.path[:] = [entry for entry in sys.path if entry != "/"]
     sys.path.append(config.site_packages)
-    for name in (*_COMMON, *config.preload):
+    for name in _COMMON:
         importlib.import_module(name)
     from . import sample  # after the imports: what it binds must be there
 
