@@ -90,6 +90,7 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     fail_fast: bool = True
     use_cache: bool = True
+    ray_address: str | None = None
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -98,10 +99,8 @@ class Options:
         ):
             if value not in known:
                 raise InputError(f"unknown {name} {value!r}; give one of {', '.join(known)}")
-        if self.engine != "local":
-            raise InputError(
-                f"the engine {self.engine!r} is not there yet in this version; use --engine local"
-            )
+        if self.ray_address and self.engine != "ray":
+            raise InputError("a Ray address is for the engine 'ray'; give --engine ray with it")
         if self.runtime is not None and self.sandbox != "docker":
             raise InputError(f"the runtime {self.runtime!r} is Docker's; give --sandbox docker with it")
         if self.workers is not None and not 1 <= self.workers <= settings.MAX_WORKERS:

@@ -9,6 +9,7 @@ variable               meaning                                                de
 ``GRADER_ENGINE``      ``local`` or ``ray``                                   ``local``
 ``GRADER_SANDBOX``     ``auto``, ``namespaces`` or ``docker``                 ``auto``
 ``GRADER_WORKERS``     how many workers, 1 to 4096                            the engine decides
+``GRADER_RAY_ADDRESS`` HOST:PORT of a Ray cluster to join, or ``auto``        none: Ray is started
 =====================  =====================================================  =============================
 
 A variable that is set to nothing counts as not set. Flags of the command line and arguments of the Python
@@ -71,6 +72,11 @@ def workers() -> int | None:
     if not (value.isascii() and value.isdigit() and len(value) < 9 and 1 <= int(value) <= MAX_WORKERS):
         raise InputError(f"GRADER_WORKERS is {value!r}; give a whole number from 1 to {MAX_WORKERS}")
     return int(value)
+
+
+def ray_address() -> str | None:
+    """Return ``GRADER_RAY_ADDRESS``, the address of the Ray cluster to join, or None."""
+    return os.environ.get("GRADER_RAY_ADDRESS") or None
 
 
 def _choice(name: str, choices: Sequence[str]) -> str:

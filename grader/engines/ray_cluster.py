@@ -1,0 +1,235 @@
+"""To start a Ray cluster of our own, to join one that is there, and to leave without a trace."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from grader.errors import InfrastructureError, InputError
+from grader.sandbox.liveness import descendants
+
+RESOURCE = "sandbox"
+# A node that died is noticed within about 2 s; with Ray's own settings it takes 14 s.
+HEALTH_CHECKS = {
+    "health_check_initial_delay_ms": 1000,
+    "health_check_period_ms": 500,
+    "health_check_timeout_ms": 1000,
+    "health_check_failure_threshold": 3,
+}
+_OBJECT_STORE_BYTES = 128 << 20  # expected answers do not go through it on one machine
+_CONNECT_S = 10.0
+_END_S = 10.0
+_PREFIX = "grader-ray-"
+_Process = tuple[int, str]  # its id and start time: ids are used again
+# Ray keeps the first token that it sees for as long as the process lives.
+_TOKEN = secrets.token_hex(32)
+
+
+def checked_address(address: str | None) -> str | None:
+    """Return the address of a cluster to join; None for none. Raises InputError for one that cannot be used."""
+    if not address:
+        return None
+    if address.startswith("ray://"):
+        raise InputError(
+            f"{address} names Ray's client proxy, which makes each call slower by milliseconds and has no streams; "
+            "run the grader on a node of the cluster (ray start --address=HEAD:6379) and give HEAD:6379 or 'auto'"
+        )
+    host, _, port = address.rpartition(":")
+    if address != "auto" and not (host and port.isdecimal() and int(port) < 1 << 16):
+        raise InputError(
+            f"the Ray address {address!r} is not one; give HOST:PORT of the head node, or 'auto'"
+        )
+    return address
+
+
+class Cluster:
+    """This process as a driver of a Ray cluster; at most one at a time in a process.
+
+    ``started``: the cluster is ours, and ends with us. ``borrowed``: the process had joined one before we came.
+    """
+
+    def __init__(self, address: str | None, slots: int) -> None:
+        """Join the cluster at ``address``, or start one of this machine alone with ``slots`` workers' places.
+
+        Blocks for seconds. Raises InfrastructureError where that fails, with what Ray says.
+        """
+        _check_installed()
+        import ray
+
+        self._folder: Path | None = None
+        self._processes: set[_Process] = set()
+        self.borrowed = ray.is_initialized()
+        self.started = not self.borrowed and address is None
+        try:
+            if self.started:
+                self._start(slots)
+            elif address is not None and not self.borrowed:
+                _join(address)
+        except BaseException:
+            self.leave()
+            raise
+
+    def _start(self, slots: int) -> None:
+        import ray
+
+        _remove_folders_of_the_dead()
+        # Ray's sockets are in it, and their paths must be short.
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+        with _environment(_secured()), _said_by_ray("a local Ray cannot be started"):
+            ray.init(
+                address="local",
+                num_cpus=0,  # workers take a place each, and no CPU of Ray's: nothing else is started in advance
+                num_gpus=0,
+                resources={RESOURCE: slots},
+                object_store_memory=_OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                _temp_dir=str(self._folder),
+                _system_config=dict(HEALTH_CHECKS),
+                **_QUIET,
+            )
+        self._processes = {
+            _identified(pid) for pid in descendants(os.getpid()) if _belongs_to(pid, self._folder)
+        }
+
+    def places(self) -> int:
+        """Return how many workers the nodes that are alive have room for. Blocks; raises what Ray raises."""
+        import ray
+
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        return int(resources.get(RESOURCE, 0))
+
+    def leave(self) -> None:
+        """Leave the cluster; one that is ours has ended, and left nothing, when this returns. Blocks."""
+        import ray
+
+        if self.borrowed:
+            return
+        for process in list(self._processes):
+            self._processes |= {_identified(pid) for pid in descendants(process[0])}
+        ray.shutdown()
+        _end_all(self._processes)
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+
+
+def _check_installed() -> None:
+    try:
+        import ray  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"the engine 'ray' needs Ray ({error}); install it with: pip install 'grader[ray]'"
+        ) from error
+
+
+def _join(address: str) -> None:
+    import ray
+
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        try:  # where nobody listens, Ray's own attempt ends the process
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+        except OSError as error:
+            raise InfrastructureError(f"no Ray cluster answers at {address}: {error}") from error
+    advice = (
+        "this machine must be a node of it (ray start --address=HEAD:PORT --num-cpus=0), with the same versions of "
+        "Ray and Python, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH must name its token"
+    )
+    with (
+        _environment({"RAY_USAGE_STATS_ENABLED": "0"}),
+        _said_by_ray(f"the Ray cluster at {address} cannot be joined", advice),
+    ):
+        ray.init(address=address, namespace="grader", **_QUIET)
+
+
+def _secured() -> dict[str, str]:
+    """The environment of a cluster of our own: it answers only those who know its token."""
+    wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() == "token":
+        wanted["RAY_AUTH_MODE"] = "token"
+        if not (os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")):
+            wanted["RAY_AUTH_TOKEN"] = _TOKEN
+    return wanted
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _said_by_ray(what: str, advice: str = "") -> Iterator[None]:
+    try:
+        yield
+    except (
+        Exception
+    ) as error:  # ConnectionError, RuntimeError, ValueError, RayError ...: Ray has no base for them
+        said = " ".join(str(error).split())[:600]
+        raise InfrastructureError(
+            f"{what}: {said or type(error).__name__}{advice and '; ' + advice}"
+        ) from error
+
+
+def _belongs_to(pid: int, folder: Path) -> bool:
+    try:
+        return str(folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _end_all(processes: set[_Process]) -> None:
+    """Wait until processes are gone; kill those that take too long."""
+    until = time.monotonic() + _END_S
+    while alive := [process for process in processes if _is_alive(process)]:
+        if time.monotonic() > until:
+            for pid, _ in alive:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return
+        time.sleep(0.02)
+
+
+def _identified(pid: int) -> _Process:
+    return pid, _stat(pid)[1]
+
+
+def _is_alive(process: _Process) -> bool:
+    state, started = _stat(process[0])
+    return state not in ("", "Z") and started == process[1]
+
+
+def _stat(pid: int) -> tuple[str, str]:
+    """A process's state and start time (proc_pid_stat(5), fields 3 and 22); empty where there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except OSError:
+        return "", ""
+    return fields[0], fields[19]
+
+
+def _remove_folders_of_the_dead() -> None:
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        pid = folder.name.removeprefix(_PREFIX).split("-")[0]
+        if pid.isdecimal() and not Path("/proc", pid).exists():
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,255 @@
+"""One worker's place in a Ray cluster: an actor, and the worker process that it is to have, for as long as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import pickle
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from grader.engines.ray_actor import Order, Refused, Spoken, Started, WorkerActor
+from grader.engines.ray_cluster import RESOURCE
+from grader.errors import InfrastructureError
+from grader.worker.messages import Cancel, Job, Report
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+
+SILENT_S = 3.0  # a worker gives a sign of life every second
+_FROZEN_S = 8.0  # an actor does so too; after this long without one it is killed
+_RETRY_S = 0.2  # while Ray restarts an actor
+_PATIENCE_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)  # after so many failures in a row
+_END_S = 10.0
+
+
+class Owner(Protocol):
+    """The pool, as a slot sees it."""
+
+    def next_incarnation(self) -> int:
+        """Return a number for a start."""
+
+    def order(self, incarnation: int) -> Order:
+        """Return how to start a worker."""
+
+    def ready(self, slot: Slot, started: Started) -> None:
+        """Take that a worker is ready. Raises InfrastructureError for one that is not like the others."""
+
+    def said(self, slot: Slot, reports: Sequence[Report]) -> None:
+        """Take what the worker reports."""
+
+    def heard(self, slot: Slot) -> None:
+        """Take that the worker, which was silent, speaks again."""
+
+    def silent(self, slot: Slot) -> None:
+        """Take that the worker is silent."""
+
+    def lost(self, slot: Slot, why: str) -> None:
+        """Take that the worker, which was ready, is gone."""
+
+    def refused(self, slot: Slot, error: Refused) -> None:
+        """Take that a worker could not be started; it is tried again."""
+
+
+class Slot:
+    """Keeps one worker going. ``name`` is that of the present worker, None while there is none."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self.name: str | None = None
+        self.started: Started | None = None
+        self.failure: Refused | None = None
+        self.failures = 0  # in a row without a verdict
+        self.is_silent = False
+        self._incarnation = 0
+        self._actor: Any = None
+        self._listening: asyncio.Task[str] | None = None
+        self._lost = asyncio.Event()
+        self._why = ""
+        self._calls: set[asyncio.Future[Any]] = set()
+        self._heard_at = self._answered_at = time.monotonic()
+        self._running = asyncio.get_running_loop().create_task(self._run())
+
+    # -- its life
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_PATIENCE_S[min(self.failures, len(_PATIENCE_S) - 1)])
+            self.failures += 1  # until there is a verdict
+            started = await self._start()
+            if isinstance(started, Started):
+                self.failure = None
+                try:
+                    await self._serve(started)
+                except InfrastructureError as error:
+                    started = Refused(type(error).__name__, str(error))
+            if isinstance(started, Refused):
+                self.failure = started
+                self._owner.refused(self, started)
+
+    async def _start(self) -> Started | Refused:
+        """Start the worker, on an actor that there is or on a new one, when the cluster has room for it."""
+        from ray import exceptions
+
+        while True:
+            if self._actor is None:
+                self._actor = _new_actor()
+            self._incarnation = self._owner.next_incarnation()
+            try:
+                return await self._actor.start.remote(self._owner.order(self._incarnation))  # type: ignore[no-any-return]
+            except exceptions.ActorUnavailableError:
+                await asyncio.sleep(_RETRY_S)
+            except exceptions.ActorDiedError as error:
+                # It cannot be restarted, or could not even begin: its node has another version of something.
+                self._actor = None
+                if error.actor_init_failed:
+                    return Refused(
+                        "InfrastructureError", f"an actor fails at its start: {_first_line(error)}"
+                    )
+                await asyncio.sleep(_RETRY_S)
+            except exceptions.RayError as error:
+                return Refused("InfrastructureError", f"an actor cannot start a worker: {_first_line(error)}")
+
+    async def _serve(self, started: Started) -> None:
+        self._heard_at = self._answered_at = time.monotonic()
+        self.is_silent = False
+        self._lost.clear()
+        self.started = started
+        self._owner.ready(self, started)  # gives it its name
+        self._listening = asyncio.get_running_loop().create_task(self._listen())
+        lost = asyncio.get_running_loop().create_task(self._lost.wait())
+        try:
+            await asyncio.wait([self._listening, lost], return_when=asyncio.FIRST_COMPLETED)
+            why = self._listening.result() if self._listening.done() else self._why
+        finally:
+            self._listening.cancel()
+            lost.cancel()
+        self._gone(why)
+
+    def _gone(self, why: str) -> None:
+        if self.name is not None:
+            self._owner.lost(self, why)
+            self.name = self.started = None
+            self.is_silent = False
+
+    async def _listen(self) -> str:
+        """Pass on what the worker says until it says no more; return why."""
+        from ray import exceptions
+
+        try:
+            while True:
+                stream = self._actor.reports.options(num_returns="streaming").remote(self._incarnation)
+                async for item in stream:
+                    data = await item
+                    self._answered_at = time.monotonic()
+                    if not data:
+                        continue
+                    spoken: Spoken = pickle.loads(data)  # noqa: S301 - from our own actor
+                    self._take(spoken.reports)
+                    if spoken.ended:
+                        return spoken.ended
+        except exceptions.RayError as error:
+            return f"its actor is gone: {_first_line(error)}"
+
+    def _take(self, reports: Sequence[Report]) -> None:
+        self._heard_at = time.monotonic()
+        if self.is_silent:
+            self.is_silent = False
+            self._owner.heard(self)
+        self._owner.said(self, reports)
+
+    # -- what it is told
+
+    def send(self, messages: Sequence[Job | Cancel], files: Mapping[str, Sequence[ObjectRef[bytes]]]) -> None:
+        """Give the worker messages, and its node files. ``sent`` is not waited for: if it fails, the worker is lost."""
+        name = self.name
+        call = self._actor.send.remote(self._incarnation, pickle.dumps(list(messages)), files)
+        future = asyncio.wrap_future(call.future())
+        self._calls.add(future)
+
+        def done(_: object) -> None:
+            self._calls.discard(future)
+            if not future.cancelled() and future.exception() is not None and self.name == name:
+                self.give_up(f"it could not be given its work: {_first_line(future.exception())}")
+
+        future.add_done_callback(done)
+
+    async def fetch(self, names: Sequence[str]) -> list[bytes]:
+        """Return files of its node's cache folder. Raises RayError or OSError."""
+        found: list[bytes] = await self._actor.fetch.remote(list(names))
+        return found
+
+    def give_up(self, why: str) -> None:
+        """Take the worker as lost, and start it again."""
+        self._why = why
+        self._lost.set()
+
+    def check(self, now: float, kill_process: Callable[[Slot], None]) -> None:
+        """Notice silence; a frozen actor is killed, which ``kill_process`` may have to help with."""
+        if self.name is None:
+            return
+        if now - self._heard_at > SILENT_S and not self.is_silent:
+            self.is_silent = True
+            self._owner.silent(self)
+        if now - self._answered_at > _FROZEN_S:
+            kill_process(self)
+            self._kill_actor()
+            self.give_up(f"its actor has not answered for {now - self._answered_at:.0f} s")
+
+    def forgive(self, seconds: float) -> None:
+        """Do not count time during which nothing could be heard because this process was held up."""
+        self._heard_at += seconds
+        self._answered_at += seconds
+
+    async def kill_process_of(self, other: Started) -> None:
+        """Have the processes of a frozen neighbour on the same node killed."""
+        for pid in other.pids:
+            await self._actor.signal.remote(pid, signal.SIGKILL)
+
+    # -- its end
+
+    def _kill_actor(self) -> None:
+        import ray
+
+        if self._actor is not None:
+            with contextlib.suppress(Exception):  # already gone, or the cluster is
+                ray.kill(self._actor)
+            self._actor = None
+
+    async def end(self, why: str, *, wait_s: float = _END_S) -> None:
+        """End worker and actor. What the worker had is lost, which is told of at once."""
+        self._running.cancel()
+        self._gone(why)
+        await asyncio.gather(self._running, return_exceptions=True)
+        if self._actor is not None:
+            with contextlib.suppress(Exception):  # an actor that does not answer is killed all the same
+                await asyncio.wait_for(_awaited(self._actor.end.remote()), wait_s)
+        for call in self._calls:
+            call.cancel()
+        self._kill_actor()
+
+
+def _new_actor() -> Any:
+    import ray
+
+    actor = ray.remote(WorkerActor).options(
+        num_cpus=0,
+        resources={RESOURCE: 1},
+        max_restarts=-1,
+        max_task_retries=0,  # what is lost is sent again by the dispatcher, elsewhere
+        scheduling_strategy="SPREAD",
+        max_concurrency=100,
+        enable_task_events=False,
+    )
+    return actor.remote()
+
+
+async def _awaited(reference: Any) -> Any:
+    return await reference
+
+
+def _first_line(error: BaseException | None) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
