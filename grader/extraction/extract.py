@@ -56,6 +56,9 @@ def extract(completion: str, *, prompt: str, entry_point: str) -> Extraction:
     run or compiled; the time is linear in its length; no text makes it raise.
     """
     parser = syntax.Parser()
+    owner, _, method = entry_point.rpartition(".")
+    if owner and f"class {owner}" not in completion + prompt:
+        entry_point = method  # the function is taken where a program has no such class
     facts = read_prompt(prompt, entry_point)
     task = _Task(parser, facts, entry_point)
     found = task.full_program(completion)

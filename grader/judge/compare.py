@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any, Final
 
+from grader.judge.benchmark import values_match
 from grader.judge.oracles import ORACLES
 from grader.sandbox.runner.decoding import DecodeError, Foreign
 from grader.sandbox.runner.revive import Array, distinct, revive
@@ -105,6 +106,8 @@ def _judged(
         return mine == theirs
     if kind == "close":
         return _is_close_deep(mine, theirs, tolerance, comparison.rtol)
+    if kind == "benchmark":
+        return values_match(mine, theirs)
     if kind == "polynomial_root":
         return _is_root(mine, args, comparison.atol)
     if kind == "set":

@@ -1,4 +1,4 @@
-"""Whether a program printed the right thing: three ways to compare its standard output, in linear time.
+"""Whether a program printed the right thing: the ways to compare its standard output, in linear time.
 
 The output is compared as bytes: text that is not UTF-8 is a wrong answer and never an error.
 """
@@ -9,6 +9,7 @@ import math
 import re
 from typing import Final
 
+from grader.judge.benchmark import lines_match, tokens_match
 from grader.suites.task import StdioComparison
 
 _DECIMAL: Final = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -21,11 +22,15 @@ def stdout_matches(comparison: StdioComparison, answer: bytes, expected: str, at
     ``exact``: the same bytes, but for the line ends (``\\r\\n`` is ``\\n``) and one newline at the end.
     ``whitespace``: the same tokens, split at any ASCII white space. ``float``: the same number of tokens,
     each the same, or both finite decimal numbers that differ by at most ``atol``, absolutely or relative to
-    the expected one.
+    the expected one. ``benchmark`` and ``codecontests``: see ``grader.judge.benchmark``.
     """
     wanted = expected.encode("utf-8", "surrogatepass")
     if comparison == "exact":
         return _lines(answer) == _lines(wanted)
+    if comparison == "benchmark":
+        return lines_match(answer, wanted)
+    if comparison == "codecontests":
+        return tokens_match(answer, wanted)
     tokens, wanted_tokens = answer.split(), wanted.split()
     if comparison == "whitespace" or tokens == wanted_tokens:
         return tokens == wanted_tokens

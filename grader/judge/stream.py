@@ -14,6 +14,7 @@ from typing import Protocol
 
 from grader.sandbox.runner import wire
 from grader.sandbox.runner.decoding import DecodeError, decode
+from grader.sandbox.runner.driver import TESTS_BROKEN
 
 _MAX_FRAME = 2 * wire.DIGEST_ABOVE  # our own encoder sends no longer one: it sends a digest
 
@@ -64,11 +65,14 @@ class Expected:
 @dataclass(slots=True)
 class AnswerStream:
     """Judge of one run. ``matches(test, payload)`` decides where an answer's bytes differ from the expected ones;
-    it is given the encoded answer and may raise DecodeError."""
+    it is given the encoded answer and may raise DecodeError. ``from_driver``: a driver of assertion tests sends it, and
+    may say that the tests themselves cannot be used: ``broken_tests``."""
 
     expected: Expected
     matches: Callable[[int, bytes], bool]
     fail_fast: bool
+    from_driver: bool = False
+    broken_tests: Raised | None = None
     findings: dict[int, Finding] = field(default_factory=dict)
     raised: dict[int, Raised] = field(default_factory=dict)
     long_answers: dict[int, int] = field(default_factory=dict)  # bytes, of those sent as a digest
@@ -154,6 +158,9 @@ class AnswerStream:
         if kind == wire.LOADED:
             self._next = 0
             return False
+        if kind == TESTS_BROKEN and self.from_driver:
+            self.broken_tests = read_raised(payload)
+            return True
         if kind not in (wire.UNCOMPILABLE, wire.RAISED):
             return self._violate(f"a first frame of kind {kind}")
         self.load_error = read_raised(payload)

@@ -42,6 +42,7 @@ _COMPARISON = {
     "exact": frozenset({"kind"}),
     "set": frozenset({"kind"}),
     "close": frozenset({"kind", "atol", "rtol"}),
+    "benchmark": frozenset({"kind"}),
 }
 
 
@@ -79,7 +80,7 @@ def load(file: SuiteFile) -> tuple[Header, dict[str, Task]]:
 
 
 def _header(row: Mapping[str, Any], place: Place) -> Header:
-    _refuse_unknown(row, _HEADER, place)
+    refuse_unknown(row, _HEADER, place)
     name = text_field(row, "suite", place)
     if not name:
         raise (place / "suite").error("empty")
@@ -88,11 +89,11 @@ def _header(row: Mapping[str, Any], place: Place) -> Header:
 
 
 def _task(row: Mapping[str, Any], place: Place) -> Task:
-    _refuse_unknown(row, _TASK, place)
+    refuse_unknown(row, _TASK, place)
     task_id = text_field(row, "task_id", place)
     reference = text_field(row, "reference", place, default="")
     entry_point = text_field(row, "entry_point", place, default="")
-    _check_source(reference, place / "reference")
+    check_source(reference, place / "reference")
     if entry_point and not is_function_name(entry_point):
         raise (place / "entry_point").error(f"{entry_point!r} is not a Python function's name")
     groups = _groups(row, bool(reference), place)
@@ -107,25 +108,33 @@ def _task(row: Mapping[str, Any], place: Place) -> Task:
         entry_point=entry_point,
         reference=reference,
         groups=groups,
-        comparison=_comparison(row["comparison"], place / "comparison")
+        comparison=read_comparison(row["comparison"], place / "comparison")
         if "comparison" in row
         else Comparison(),
     )
 
 
-def _comparison(value: Any, place: Place) -> Comparison:
+def read_comparison(value: Any, place: Place) -> Comparison:
+    """Read how function tests compare: a name, or an object with ``kind`` and its parameters.
+
+    Raises:
+        SuiteError: it is neither, or a parameter is wrong.
+
+    """
     given = {"kind": value} if isinstance(value, str) else value
     if not isinstance(given, dict):
         raise place.error(f"a name or an object is needed, this is {describe(value)}")
     kind = need(given, "kind", place)
     if not isinstance(kind, str) or kind not in _COMPARISON:
         raise (place / "kind").error(f"one of {', '.join(_COMPARISON)} is needed, this is {describe(kind)}")
-    _refuse_unknown(given, _COMPARISON[kind], place)
+    refuse_unknown(given, _COMPARISON[kind], place)
     if kind == "exact":
         return Comparison("exact")
     if kind == "set":
         return Comparison("set")
-    return Comparison("close", _tolerance(given, "atol", place, 0.0), _tolerance(given, "rtol", place, 1e-7))
+    if kind == "benchmark":
+        return Comparison("benchmark")
+    return Comparison("close", tolerance(given, "atol", place, 0.0), tolerance(given, "rtol", place, 1e-7))
 
 
 def _groups(row: Mapping[str, Any], has_reference: bool, place: Place) -> tuple[TestGroup, ...]:
@@ -152,12 +161,12 @@ def _groups(row: Mapping[str, Any], has_reference: bool, place: Place) -> tuple[
 
 
 def _function_tests(group: Mapping[str, Any], has_reference: bool, place: Place) -> FunctionTests:
-    _refuse_unknown(group, {"name", "kind", "tests"}, place)
+    refuse_unknown(group, {"name", "kind", "tests"}, place)
     inputs: list[list[Any]] = []
     expected: list[Any] = []
     for index, test in enumerate(group["tests"]):
         here = place / "tests" / index
-        _refuse_unknown(_object(test, here), {"args", "expected"}, here)
+        refuse_unknown(_object(test, here), {"args", "expected"}, here)
         inputs.append(python_value(list_field(test, "args", here), here / "args"))
         if "expected" in test:
             expected.append(python_value(test["expected"], here / "expected"))
@@ -165,11 +174,11 @@ def _function_tests(group: Mapping[str, Any], has_reference: bool, place: Place)
             raise (here / "expected").error("missing, and the task has no reference to make it from")
         if len(expected) not in (0, index + 1):
             raise (here / "expected").error("give it for all tests of a group, or for none")
-    return FunctionTests(partial(_same, inputs), partial(_same, expected) if expected else None)
+    return FunctionTests(partial(same, inputs), partial(same, expected) if expected else None)
 
 
 def _stdio_tests(group: Mapping[str, Any], has_reference: bool, place: Place) -> StdioTests:
-    _refuse_unknown(group, {"name", "kind", "tests", "comparison", "atol"}, place)
+    refuse_unknown(group, {"name", "kind", "tests", "comparison", "atol"}, place)
     comparison = group.get("comparison", "whitespace")
     if comparison not in get_args(StdioComparison):
         wanted = ", ".join(get_args(StdioComparison))
@@ -179,24 +188,24 @@ def _stdio_tests(group: Mapping[str, Any], has_reference: bool, place: Place) ->
     tests = []
     for index, test in enumerate(group["tests"]):
         here = place / "tests" / index
-        _refuse_unknown(_object(test, here), {"stdin", "stdout"}, here)
+        refuse_unknown(_object(test, here), {"stdin", "stdout"}, here)
         if "stdout" not in test and not has_reference:
             raise (here / "stdout").error("missing, and the task has no reference to make it from")
         stdout = text_field(test, "stdout", here) if "stdout" in test else None
         tests.append(StdioTest(text_field(test, "stdin", here), stdout))
-    return StdioTests(tuple(tests), comparison, _tolerance(group, "atol", place, 1e-6))
+    return StdioTests(tuple(tests), comparison, tolerance(group, "atol", place, 1e-6))
 
 
 def _assertion_tests(group: Mapping[str, Any], has_reference: bool, place: Place) -> AssertionTests:
-    _refuse_unknown(group, {"name", "kind", "tests", "setup"}, place)
+    refuse_unknown(group, {"name", "kind", "tests", "setup"}, place)
     tests = []
     for index, test in enumerate(group["tests"]):
         here = place / "tests" / index
-        if not _check_source(checked_text(test, here), here):
+        if not check_source(checked_text(test, here), here):
             raise here.error("has no statement, so anything would pass it")
         tests.append(test)
     setup = text_field(group, "setup", place, default="")
-    _check_source(setup, place / "setup")
+    check_source(setup, place / "setup")
     return AssertionTests(tuple(tests), setup)
 
 
@@ -207,7 +216,8 @@ _READERS: dict[str, Callable[[Mapping[str, Any], bool, Place], Tests]] = {
 }
 
 
-def _same(values: list[Any]) -> list[Any]:
+def same(values: list[Any]) -> list[Any]:
+    """Return the values; with ``partial``, a source of them that can be sent to another process."""
     return values
 
 
@@ -217,21 +227,23 @@ def _object(value: Any, place: Place) -> dict[str, Any]:
     return value
 
 
-def _refuse_unknown(row: Mapping[str, Any], known: frozenset[str] | set[str], place: Place) -> None:
+def refuse_unknown(row: Mapping[str, Any], known: frozenset[str] | set[str], place: Place) -> None:
+    """Raise SuiteError for the first field that is not known."""
     for name in row:
         if name not in known:
             raise (place / name).error(f"unknown; known are {', '.join(sorted(known))}")
 
 
-def _tolerance(row: Mapping[str, Any], name: str, place: Place, default: float) -> float:
+def tolerance(row: Mapping[str, Any], name: str, place: Place, default: float) -> float:
+    """Return a field that is a finite number of at least 0. Raises SuiteError where it is not."""
     value = row.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
         raise (place / name).error(f"a number of at least 0 is needed, this is {describe(value)}")
     return float(value)
 
 
-def _check_source(source: str, place: Place) -> int:
-    """Return the number of statements in the source, after making sure that it is Python."""
+def check_source(source: str, place: Place) -> int:
+    """Return the number of statements in the source. Raises SuiteError where it is not Python."""
     try:
         return len(parse_source(source).body)
     except ValueError as error:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-ComparisonKind = Literal["evalplus", "set", "not_none", "polynomial_root", "alternative", "exact", "close"]
-StdioComparison = Literal["exact", "whitespace", "float"]
+ComparisonKind = Literal[
+    "evalplus", "set", "not_none", "polynomial_root", "alternative", "exact", "close", "benchmark"
+]
+StdioComparison = Literal["exact", "whitespace", "float", "benchmark", "codecontests"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,8 @@ class Comparison:
     something else than None. ``polynomial_root``: the answer is a root of the polynomial in the first
     argument, to within ``atol``. ``alternative``: as ``evalplus``, or right by the oracle named in
     ``oracle``. ``exact``: equal in Python's sense. ``close``: numbers anywhere inside the answer within
-    ``atol + rtol * abs(expected)``, everything else exact.
+    ``atol + rtol * abs(expected)``, everything else exact. ``benchmark``: as the graders of APPS, TACO and
+    LiveCodeBench do, see ``grader.judge.benchmark``.
     """
 
     kind: ComparisonKind = "exact"
@@ -88,7 +91,8 @@ class Task:
     """One problem.
 
     ``reference`` is a whole program that solves it ("" where a suite has none); ``prompt`` is what a model was
-    shown, and what a bare completion continues; ``entry_point`` is "" for whole-program (stdio) tasks.
+    shown, and what a bare completion continues; ``entry_point`` is "" for whole-program (stdio) tasks, and
+    ``Solution.name`` for a method of that class or, where a program has no such class, the function of that name.
     """
 
     task_id: str

@@ -24,10 +24,15 @@ from .candidate import (
 )
 from .decoding import DecodeError, decode
 from .encoding import encode
-from .program import send
+from .program import describe, send
 from .revive import revive
 
+TESTS_BROKEN = ord("B")  # a frame that only a driver sends: its setup failed before it had called the candidate
+
 _DATA = (bool, int, float, complex, str, bytes, type(None))
+
+
+_calls: list[object] = []  # what was called of the candidate; only whether there is anything counts
 
 
 class _Gone(BaseException):
@@ -62,7 +67,13 @@ def run(payload: dict[str, Any]) -> int:
     """Run the tests; each is answered True, False, or with what the candidate raised."""
     try:
         candidate_classes = _wait_until_loaded()
-        namespace = _namespace(payload, candidate_classes)
+        try:
+            namespace = _namespace(payload, candidate_classes)
+        except Exception as error:
+            if _calls:
+                raise  # what the candidate answered may have brought it about
+            send(wire.ANSWER_FD, TESTS_BROKEN, describe(error)[:4096])
+            return 3
         send(wire.ANSWER_FD, wire.LOADED, b"")
         _run_tests(payload, namespace)
     except _Gone:
@@ -80,7 +91,8 @@ def _wait_until_loaded() -> set[str]:
         raise _Gone
     kind, payload = frame
     if kind != wire.LOADED:
-        send(wire.ANSWER_FD, kind, payload[:4096])
+        # The candidate cannot say of the tests that they are broken: that is a frame out of place.
+        send(wire.ANSWER_FD, wire.FINISHED if kind == TESTS_BROKEN else kind, payload[:4096])
         raise _Gone
     try:
         names = decode(payload, max_values=100_000)
@@ -123,6 +135,8 @@ def _run_tests(payload: dict[str, Any], namespace: dict[str, Any]) -> None:
 
 
 def _call(target: str | int, arguments: tuple[object, ...], keywords: dict[str, object]) -> object:
+    if not _calls:
+        _calls.append(target)
     request = encode((target, _as_data(arguments), _as_data(keywords)))
     try:
         send(wire.TO_PEER_FD, wire.VALUE, request)
