@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from grader.cli import doctor, images, report, score, serve, suites
+from grader.cli import doctor, images, keys, report, score, serve, suites
 from grader.errors import GraderError, InputError
 from grader.version import __version__
 
@@ -26,6 +26,7 @@ app.command("score")(score.score)
 app.command("doctor")(doctor.doctor)
 app.add_typer(suites.app, name="suites")
 app.command("serve", **serve.SETTINGS)(serve.serve)
+app.add_typer(keys.app, name="keys")
 app.add_typer(images.app, name="images")
 app.command("report", **report.SETTINGS)(report.report)
 

@@ -1,10 +1,142 @@
-"""``grader serve``: not available yet."""
+"""``grader serve``: answer over HTTP."""
 
-from grader.cli.later import ANY_ARGUMENTS, not_available
+from __future__ import annotations
 
-SETTINGS = ANY_ARGUMENTS
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from grader.cli.score import (
+    ALLOW_MISSING,
+    ENGINE,
+    RUNTIME,
+    SANDBOX,
+    WORKERS,
+    EngineName,
+    SandboxName,
+    _names,
+)
+from grader.errors import InputError
+
+SETTINGS: dict[str, Any] = {}
+
+HOST = typer.Option(help="The address to listen on; 0.0.0.0 or :: for all.")
+PORT = typer.Option(help="The port to listen on; 0 for any that is free.", min=0, max=65535)
+RAY_ADDRESS = typer.Option(
+    help="A Ray cluster to join; without it, --engine ray starts one here.", metavar="ADDRESS"
+)
+SUITE = typer.Option(
+    "--suite",
+    help="A suite to load at the start, by name or path; more than once for more. Those of the catalogue whose "
+    "data is on this machine need not be named.",
+    metavar="SUITE",
+)
+KEYS = typer.Option(
+    "--api-keys-file",
+    help="A file of API keys, as grader keys add makes it; GRADER_API_KEYS_FILE by default.",
+)
+ANONYMOUS = typer.Option("--allow-anonymous", help="Serve other machines without API keys.")
+BODY = typer.Option(help="The largest request body, also after decompression.", min=1024, metavar="BYTES")
+CONNECTIONS = typer.Option(help="How many connections there may be at the same time.", min=1)
+DATABASE = typer.Option(
+    help="Where jobs are kept: sqlite:////folder/file or postgresql://...; GRADER_DATABASE_URL by default.",
+    metavar="URL",
+)
+LOG_LEVEL = typer.Option(help="debug, info, warning, error or critical.")
+NO_JOBS = typer.Option("--no-jobs", help="Serve no jobs, and keep nothing on disk.")
 
 
-def serve() -> None:
-    """Answer over HTTP (not available in this version)."""
-    not_available("grader serve")
+def serve(
+    host: Annotated[str, HOST] = "127.0.0.1",
+    port: Annotated[int, PORT] = 8000,
+    engine: Annotated[EngineName | None, ENGINE] = None,
+    ray_address: Annotated[str | None, RAY_ADDRESS] = None,
+    workers: Annotated[int | None, WORKERS] = None,
+    sandbox: Annotated[SandboxName | None, SANDBOX] = None,
+    runtime: Annotated[str | None, RUNTIME] = None,
+    allow_missing: Annotated[str | None, ALLOW_MISSING] = None,
+    suite: Annotated[list[str] | None, SUITE] = None,
+    api_keys_file: Annotated[Path | None, KEYS] = None,
+    allow_anonymous: Annotated[bool, ANONYMOUS] = False,
+    max_body_bytes: Annotated[int, BODY] = 64 << 20,
+    max_connections: Annotated[int, CONNECTIONS] = 16_384,
+    database_url: Annotated[str | None, DATABASE] = None,
+    no_jobs: Annotated[bool, NO_JOBS] = False,
+    log_level: Annotated[str, LOG_LEVEL] = "info",
+) -> None:
+    """Answer over HTTP until SIGTERM or Ctrl-C: then nothing new is begun, what runs ends, and the exit code is 0.
+
+    A second signal ends it at once.
+    """
+    _check_installed()
+    from grader import settings
+    from grader.server.parts import standard_parts
+    from grader.server.serve import run
+    from grader.server.settings import ServerSettings
+    from grader.server.settings import api_keys_file as keys_file_of_environment
+    from grader.telemetry.logs import configure
+
+    chosen = ServerSettings(
+        host=host,
+        port=port,
+        engine=engine.value if engine else settings.engine(),
+        api_keys_file=api_keys_file or keys_file_of_environment(),
+        allow_anonymous=allow_anonymous,
+        suites=tuple(suite or ()),
+        max_body_bytes=max_body_bytes,
+        max_connections=max_connections,
+    )
+    if no_jobs and database_url is not None:
+        raise InputError("--no-jobs and --database-url contradict each other; give one of them")
+    grading = _grading(chosen.engine, ray_address, workers, sandbox, runtime, allow_missing)
+    configure(log_level)
+    killed_by = run(chosen, grading, standard_parts(None if no_jobs else _database_url(database_url)))
+    if killed_by is not None:
+        # Not by way of the interpreter's end, which would wait for threads.
+        os._exit(128 + killed_by)
+
+
+def _grading(
+    engine: str,
+    ray_address: str | None,
+    workers: int | None,
+    sandbox: SandboxName | None,
+    runtime: str | None,
+    allow_missing: str | None,
+) -> Any:
+    from grader import settings
+    from grader.dispatch.making import PoolOptions, make_grading
+
+    if ray_address is not None and engine != "ray":
+        raise InputError("--ray-address is for --engine ray")
+    backend = sandbox.value if sandbox else settings.sandbox()
+    if runtime is not None and backend != "docker":
+        raise InputError(f"the runtime {runtime!r} is Docker's; give --sandbox docker with it")
+    more: dict[str, Any] = {} if ray_address is None else {"ray_address": ray_address}
+    options = PoolOptions(
+        engine=engine,
+        workers=settings.workers() if workers is None else workers,
+        sandbox=backend,
+        runtime=runtime,
+        allow_missing=tuple(_names(allow_missing, "--allow-missing")) if allow_missing is not None else (),
+        **more,
+    )
+    return make_grading(options)
+
+
+def _database_url(given: str | None) -> str:
+    from grader.server.jobs.settings import database_url
+
+    return given or database_url()
+
+
+def _check_installed() -> None:
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"grader serve needs {error.name}; install it with: pip install 'grader[server]'"
+        ) from error

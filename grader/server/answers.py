@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pydantic_core
@@ -31,7 +31,10 @@ Take = Callable[[VerdictFields], None]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request's batch, and how it is to be answered. ``deadline`` is on the event loop's clock, in seconds."""
+    """One request's batch, and how it is to be answered. ``deadline`` is on the event loop's clock, in seconds.
+
+    ``task_ids``: by sample, the task names that the request knows, where they are not the batch's.
+    """
 
     service: Service
     batch: Batch
@@ -39,6 +42,7 @@ class Asked:
     use_cache: bool
     began: float
     deadline: float | None
+    task_ids: Mapping[str, str] = field(default_factory=dict)
 
     async def collect(self, take: Take) -> None:
         """Grade the batch and call ``take`` once for each of its programs, with its verdict.
@@ -46,6 +50,7 @@ class Asked:
         What is not judged by the deadline, or cannot be, is an ``infrastructure_error``. Raises what the grading
         raises before it has given the first verdict. Cancelling this cancels the grading.
         """
+        take = self._with_given_names(take)
         missing = {program.sample_id: program for program in self.batch.programs}
         why = ("Lost", "the grading ended without a verdict on this sample; send it again")
         try:
@@ -75,6 +80,14 @@ class Asked:
                     _log.error("verdict_not_asked_for", sample_id=verdict["sample_id"])
                 else:
                     take(without_our_affairs(verdict))
+
+    def _with_given_names(self, take: Take) -> Take:
+        names = self.task_ids
+        if not names:
+            return take
+        return lambda verdict: take(
+            {**verdict, "task_id": names.get(verdict["sample_id"], verdict["task_id"])}
+        )
 
     def _unjudged(self, program: Program, kind: str, why: str) -> VerdictFields:
         return {

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grader.dispatch.contract import Batch, Priority
-from grader.errors import InputError
+from grader.errors import InputError, SuiteError
 from grader.limits import Limits
 from grader.run import checked_groups, program_of
 from grader.samples import GivenSample
 from grader.server.models import GradeRequest, SampleIn
 from grader.server.problems import FieldError, Refused
 from grader.server.suites import Suites
+from grader.suites.inline import InlineTasks
 from grader.suites.task import Suite
 from grader.worker.program import Program
 
@@ -52,12 +53,12 @@ def make_batch(
     """
     if request.profile != "full":
         raise Refused(f"the profile {request.profile!r} is not available in this version", place="profile")
-    suite = _suite_of(request, suites)
+    suite, task_ids = _suite_of(request, suites)
     try:
         groups = checked_groups(suite, request.groups)
     except InputError as error:
         raise Refused(str(error), place="groups") from error
-    samples = checked_samples(request.samples, suite)
+    samples = checked_samples(request.samples, suite, task_ids)
     return Batch(
         request_id=request_id,
         suite=suite,
@@ -94,8 +95,13 @@ async def prepare_batch(
     )
 
 
-def checked_samples(samples: Sequence[SampleIn], suite: Suite) -> list[GivenSample]:
-    """Return the samples, each with a ``sample_id``. Raises Refused with the place of each one that is wrong."""
+def checked_samples(
+    samples: Sequence[SampleIn], suite: Suite, task_ids: Sequence[str] | None = None
+) -> list[GivenSample]:
+    """Return the samples, each with a ``sample_id``. Raises Refused with the place of each one that is wrong.
+
+    ``task_ids``: the tasks of the samples, where they are not the suite's own names.
+    """
     errors: list[FieldError] = []
     given: list[GivenSample] = []
     places: dict[str, int] = {}
@@ -103,7 +109,8 @@ def checked_samples(samples: Sequence[SampleIn], suite: Suite) -> list[GivenSamp
     for number, sample in enumerate(samples):
         sample_id = sample.sample_id or f"{sample.task_id}:{seen[sample.task_id]}"
         seen[sample.task_id] += 1
-        error = _mistake(sample, number, suite)
+        task_id = sample.task_id if task_ids is None else task_ids[number]
+        error = _mistake(sample, task_id, number, suite)
         if error is None and (first := places.setdefault(sample_id, number)) != number:
             said = f"samples[{first}] has the sample_id {sample_id!r} too; give each sample its own"
             error = FieldError(f"samples[{number}].sample_id", said)
@@ -114,35 +121,63 @@ def checked_samples(samples: Sequence[SampleIn], suite: Suite) -> list[GivenSamp
             continue
         is_solution = sample.solution is not None
         text = sample.solution if is_solution else sample.completion
-        given.append(GivenSample(sample.task_id, sample_id, text or "", is_solution))
+        given.append(GivenSample(task_id, sample_id, text or "", is_solution))
     if errors:
         raise Refused(errors=errors)
     return given
 
 
-def _suite_of(request: GradeRequest, suites: Suites) -> Suite:
+def given_task_ids(request: GradeRequest, batch: Batch) -> dict[str, str]:
+    """Return, by ``sample_id``, the task names that the request gave, where the batch has others.
+
+    Tasks of inline tests are known by a digest of the tests; their verdicts are to have the request's own names.
+    """
+    pairs = zip(request.samples, batch.programs, strict=True)
+    return {
+        program.sample_id: sample.task_id for sample, program in pairs if sample.task_id != program.task_id
+    }
+
+
+def _suite_of(request: GradeRequest, suites: Suites) -> tuple[Suite, list[str] | None]:
+    """The suite, and the samples' tasks in it where the samples do not name them."""
     own_tests = next((n for n, sample in enumerate(request.samples) if sample.tests is not None), None)
     if own_tests is None:
         if request.suite is None:
             raise Refused("name a suite; /v1/suites lists them", place="suite")
-        return suites.loaded(request.suite) or suites.load(request.suite)
+        return suites.loaded(request.suite) or suites.load(request.suite), None
     if request.suite is not None:
         raise Refused(
             "a request that names a suite is graded by the suite's tests; leave out either of them",
             place=f"samples[{own_tests}].tests",
         )
-    return _inline_suite(request, own_tests)
+    return _inline_suite(request.samples)
 
 
-def _inline_suite(request: GradeRequest, first: int) -> Suite:
-    """The suite that the samples' own tests make. The seam for ``grader.suites.inline``."""
-    raise Refused(
-        "samples with tests of their own are not available in this version", place=f"samples[{first}].tests"
-    )
+def _inline_suite(samples: Sequence[SampleIn]) -> tuple[Suite, list[str]]:
+    """The suite of the samples' own tests, and each sample's task in it."""
+    tasks = InlineTasks()
+    task_ids: list[str] = []
+    first_of: dict[str, int] = {}
+    for number, sample in enumerate(samples):
+        place = f"samples[{number}].tests"
+        if sample.tests is None:
+            raise Refused(
+                "missing: where a sample has tests of its own, every sample needs them", place=place
+            )
+        try:
+            task_ids.append(tasks.add(sample.tests, place))
+        except SuiteError as error:
+            where, _, said = str(error).partition(": ")
+            raise Refused(said, place=where) if said else Refused(str(error), place=place) from error
+        first = first_of.setdefault(sample.task_id, number)
+        if task_ids[first] != task_ids[number]:
+            said = f"samples[{first}] has other tests for the task {sample.task_id!r}; give this one another task_id"
+            raise Refused(said, place=place)
+    return tasks.suite, task_ids
 
 
-def _mistake(sample: SampleIn, number: int, suite: Suite) -> FieldError | None:
-    if sample.task_id not in suite.tasks:
+def _mistake(sample: SampleIn, task_id: str, number: int, suite: Suite) -> FieldError | None:
+    if task_id not in suite.tasks:
         example = next(iter(suite.tasks), "")
         return FieldError(
             f"samples[{number}].task_id",

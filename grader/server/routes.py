@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from grader.server.answers import Asked, to_json
 from grader.server.auth import AnyCaller
-from grader.server.batches import prepare_batch
+from grader.server.batches import given_task_ids, prepare_batch
 from grader.server.bodies import parsed, read_body
 from grader.server.idempotency import IdempotencyKey, fingerprint, idempotency_of
 from grader.server.models import GradeAnswer, GradeRequest, SuitesAnswer, TasksAnswer
@@ -60,7 +60,8 @@ async def grade(request: Request, caller: AnyCaller, idempotency_key: Idempotenc
         caller.take_samples(len(wanted.samples))
         batch = await prepare_batch(wanted, service.suites, owner=caller.owner, request_id=request_id)
         deadline = None if batch.timeout_s is None else deadline_from + batch.timeout_s
-        asked = Asked(service, batch, tuple(sorted(set(wanted.k))), wanted.use_cache, began, deadline)
+        ks, names = tuple(sorted(set(wanted.k))), given_task_ids(wanted, batch)
+        asked = Asked(service, batch, ks, wanted.use_cache, began, deadline, names)
         async with aclosing((ndjson_pieces if media_type == NDJSON else json_pieces)(asked)) as made:
             async for piece in made:
                 yield piece

@@ -7,6 +7,7 @@ exits with 0. The second one ends it at once.
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 import socket
 from collections.abc import Sequence
@@ -81,6 +82,8 @@ def run(settings: ServerSettings, grading: Grading, parts: Sequence[Part] = ()) 
     listening = listen(settings.host, settings.port)
     host, port = listening.getsockname()[:2]
     _log.info("serving", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", engine=settings.engine)
+    # What uvicorn says of its own start and end, our events say.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     with listening:
         try:
             server.run([listening])

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from grader.errors import SuiteError
 from grader.limits import Limits
-from grader.server.batches import Owner, make_batch
+from grader.server.batches import Owner, given_task_ids, make_batch
 from grader.server.models import GradeRequest
 from grader.server.problems import Refused
 from grader.server.suites import Suites
@@ -18,6 +18,7 @@ from grader.suites import registry
 
 STARTER = registry.load("starter")
 TASK = next(iter(STARTER.tasks))
+TESTS = ["assert add(1, 2) == 3"]
 
 
 def parsed(**fields: object) -> GradeRequest:
@@ -70,13 +71,36 @@ def test_a_completion_becomes_a_program():
             "samples[1].sample_id",
         ),
         ({"samples": [{"task_id": TASK, "solution": "", "tests": []}]}, "samples[0].tests"),
-        ({"suite": None, "samples": [{"task_id": "x", "solution": "", "tests": []}]}, "samples[0].tests"),
+        ({"suite": None, "samples": [{"task_id": "x", "solution": "", "tests": {}}]}, "samples[0].tests"),
+        (
+            {"suite": None, "samples": [{"task_id": "x", "solution": "", "tests": TESTS}, {"task_id": "y"}]},
+            "samples[1].tests",
+        ),
+        (
+            {
+                "suite": None,
+                "samples": [
+                    {"task_id": "x", "solution": "", "tests": TESTS},
+                    {"task_id": "x", "solution": "", "tests": ["assert 2 == 2"]},
+                ],
+            },
+            "samples[1].tests",
+        ),
     ],
 )
 def test_what_cannot_be_graded_is_refused_with_its_place(fields, place):
     error = refusal(parsed(**fields))
     assert [found.place for found in error.errors] == [place]
     assert error.status == 422
+
+
+def test_samples_with_tests_of_their_own_make_a_suite():
+    samples = [{"task_id": "mine", "solution": "def add(a, b): return a + b", "tests": TESTS}] * 2
+    request = parsed(suite=None, samples=samples)
+    batch = make_batch(request, Suites(), owner=Owner(), request_id="r")
+    assert [program.sample_id for program in batch.programs] == ["mine:0", "mine:1"]
+    assert {program.task_id for program in batch.programs} == set(batch.suite.tasks)
+    assert given_task_ids(request, batch) == {"mine:0": "mine", "mine:1": "mine"}
 
 
 def test_a_sample_id_that_is_made_up_does_not_meet_one_that_is_given():
