@@ -29,7 +29,6 @@ from grader.limits import Limits
 from grader.schema import Verdict
 
 ENDED_STATES = frozenset({"done", "failed"})
-_POLL_S = (0.2, 5.0)
 _JSON = {"Accept": "application/json"}
 
 
@@ -108,39 +107,49 @@ class Calls:
         answer = yield from exchange(self._attempts(job_id), Request("GET", _job_path(job_id), _JSON))
         return checked(Job, answer, "the server")
 
-    def job_verdicts(self, job_id: str, cursor: int) -> Steps[int]:
-        """``GET /v1/jobs/{id}/verdicts`` from a cursor on: emits verdicts, and returns the cursor after the last."""
+    def job_verdicts(self, job_id: str, cursor: int, follow: bool) -> Steps[int]:
+        """``GET /v1/jobs/{id}/verdicts`` from a cursor on: emits verdicts, and returns the cursor after the last.
+
+        ``follow``: until the job has ended.
+        """
         if cursor < 0:
             raise InputError(f"the cursor is {cursor}; give 0, or what an earlier call ended at")
         attempts = self._attempts(job_id)
+        pauses = Pauses()
         while True:
-            request = Request("GET", f"{_job_path(job_id)}/verdicts?cursor={cursor}", {"Accept": NDJSON})
-            server, _ = yield from answer_to(attempts, request)
+            begin = cursor
+            path = f"{_job_path(job_id)}/verdicts?after={cursor}&wait={str(follow).lower()}"
+            server, _ = yield from answer_to(attempts, Request("GET", path, {"Accept": NDJSON}))
             lines = Lines(server)
             while (row := (yield from lines.following())) is not None:
                 verdict = checked(Verdict, row, server)
                 cursor += 1
                 attempts.progressed(server)
                 yield Emit(verdict)
-            if lines.failure is None:
+            if lines.failure is not None:
+                yield from try_again(attempts, server, lines.failure)
+                continue
+            attempts.progressed(server)
+            if not follow:
                 return cursor
-            yield from try_again(attempts, server, lines.failure)
+            # A server that is about to stop ends its answer before the job has ended.
+            job = yield from self.job(job_id)
+            if job.state in ENDED_STATES and cursor >= job.recorded:
+                return cursor
+            yield Wait(pauses.following(progressed=cursor > begin))
 
     def wait_job(self, job_id: str, progress: Progress | None) -> Steps[Job]:
         """Ask for a job until it has ended."""
-        shortest, longest = _POLL_S
-        pause = shortest
+        pauses = Pauses()
         seen = -1
         while True:
             job = yield from self.job(job_id)
-            if job.recorded != seen:
-                pause, seen = shortest, job.recorded
-                if progress:
-                    progress(job.recorded, job.samples)
+            progressed, seen = job.recorded != seen, job.recorded
+            if progressed and progress:
+                progress(job.recorded, job.samples)
             if job.state in ENDED_STATES:
                 return job
-            yield Wait(pause)
-            pause = min(longest, 2 * pause)
+            yield Wait(pauses.following(progressed))
 
     def delete_job(self, job_id: str) -> Steps[None]:
         """``DELETE /v1/jobs/{id}``."""
@@ -169,6 +178,22 @@ class Calls:
 
     def _attempts(self, key: str) -> Attempts:
         return Attempts(self.policy, self.servers, key, self.random)
+
+
+@dataclass(slots=True)
+class Pauses:
+    """Seconds between two looks at a job: they double as long as nothing happens."""
+
+    shortest_s: float = 0.2
+    longest_s: float = 5.0
+    _next_s: float = 0.0
+
+    def following(self, progressed: bool) -> float:
+        """Return the next pause."""
+        self._next_s = (
+            self.shortest_s if progressed else min(self.longest_s, 2 * self._next_s or self.shortest_s)
+        )
+        return self._next_s
 
 
 def _fields(suite: str | None, options: GradeFields) -> dict[str, Any]:

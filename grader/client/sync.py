@@ -191,12 +191,13 @@ class GraderClient:
         """Return how a job is. Raises NotFound."""
         return self._run(self._calls.job(job_id))
 
-    def job_verdicts(self, job_id: str, cursor: int = 0) -> VerdictStream[int]:
+    def job_verdicts(self, job_id: str, cursor: int = 0, *, follow: bool = False) -> VerdictStream[int]:
         """Yield the verdicts that a job has, from ``cursor`` on, in the order in which they were recorded.
 
-        Goes on where it was after a lost connection. The stream's ``result`` is the cursor to go on from later.
+        ``follow``: go on with those that come until the job has ended. After a lost connection it goes on where it was.
+        The stream's ``result`` is the cursor to go on from later.
         """
-        return VerdictStream(self._http, self._calls.job_verdicts(job_id, cursor))
+        return VerdictStream(self._http, self._calls.job_verdicts(job_id, cursor, follow))
 
     def wait_job(self, job_id: str, progress: Progress | None = None) -> Job:
         """Return the job when it has ended, well or not: see its ``state``. ``progress(done, total)``."""

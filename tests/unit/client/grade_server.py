@@ -169,12 +169,14 @@ class GradeServer:
             return problem(404, "there is no such job")
         return JSONResponse(self._job(job_id))
 
-    async def job_verdicts(self, request: Request, job_id: str, cursor: int = 0) -> Response:
-        self.cursors.append(cursor)
+    async def job_verdicts(
+        self, request: Request, job_id: str, after: int = 0, wait: bool = False
+    ) -> Response:
+        self.cursors.append(after)
         mischief = self.mischief.pop(0) if self.mischief else None
 
         async def lines() -> AsyncIterator[str]:
-            for count, verdict in enumerate(self.jobs[job_id][cursor:]):
+            for count, verdict in enumerate(self.jobs[job_id][after:]):
                 if isinstance(mischief, Break) and count == mischief.after:
                     await asyncio.sleep(0.05)
                     request.scope["transport"].abort()

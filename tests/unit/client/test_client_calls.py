@@ -194,7 +194,7 @@ def test_jobs(client_of: Callable[..., Any], server: GradeServer) -> None:
     verdicts, cursor = client.streamed("job_verdicts", job.id)
     assert [verdict.sample_id for verdict in verdicts] == expected_ids(6)
     assert (cursor, server.cursors) == (6, [0, 2, 5])
-    assert client.streamed("job_verdicts", job.id, cursor=6) == ([], 6)
+    assert client.streamed("job_verdicts", job.id, cursor=6, follow=True) == ([], 6)
     assert client.job(job.id).recorded == 6
     with pytest.raises(NotFound, match="no such job"):
         client.job("another")
