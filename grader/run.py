@@ -252,7 +252,9 @@ def make_engine(
             runtime=options.runtime,
             allow_missing=options.allow_missing,
             limits=options.limits,
+            ray_address=options.ray_address,
             on_progress=reporter.stage,
+            on_warning=reporter.warn,
         )
     )
     return BlockingEngine(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from grader import settings
 from grader.dispatch.driver import Driver
 from grader.dispatch.state import DispatcherConfig
 from grader.engines.pool import Pool
@@ -16,7 +17,8 @@ from grader.limits import Limits
 class PoolOptions:
     """Which workers are wanted. ``limits`` are those that cells are made with; a batch brings its own.
 
-    ``on_progress(stage, done, total)`` tells of work before the workers start.
+    ``ray_address`` is the Ray cluster to join; by default ``GRADER_RAY_ADDRESS``, else one is started.
+    ``on_progress(stage, done, total)`` tells of work before the workers start, ``on_warning`` of workers that cannot.
     """
 
     engine: str = "local"
@@ -25,7 +27,9 @@ class PoolOptions:
     runtime: str | None = None
     allow_missing: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    ray_address: str | None = None
     on_progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None
+    on_warning: Callable[[str], None] = lambda _message: None
 
 
 def make_pool(options: PoolOptions) -> Pool:
@@ -41,7 +45,20 @@ def make_pool(options: PoolOptions) -> Pool:
             allow_missing=options.allow_missing,
             on_progress=options.on_progress,
         )
-    raise InputError(f"the engine {options.engine!r} is not there yet in this version; use the engine local")
+    if options.engine == "ray":
+        from grader.engines.ray import RayPool
+
+        return RayPool(
+            address=options.ray_address or settings.ray_address(),
+            limits=options.limits,
+            workers=options.workers,
+            sandbox=options.sandbox,
+            runtime=options.runtime,
+            allow_missing=options.allow_missing,
+            on_progress=options.on_progress,
+            on_warning=options.on_warning,
+        )
+    raise InputError(f"there is no engine {options.engine!r}; give one of {', '.join(settings.ENGINES)}")
 
 
 def make_grading(options: PoolOptions, config: DispatcherConfig | None = None) -> Driver:

@@ -28,6 +28,7 @@ HEALTH_CHECKS = {
 }
 _OBJECT_STORE_BYTES = 128 << 20  # expected answers do not go through it on one machine
 _CONNECT_S = 10.0
+_OLDEST = (2, 59)  # from here on, a local cluster demands a token by default
 _END_S = 10.0
 _PREFIX = "grader-ray-"
 _Process = tuple[int, str]  # its id and start time: ids are used again
@@ -122,16 +123,21 @@ class Cluster:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+_QUIET: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
 
 
 def _check_installed() -> None:
     try:
-        import ray  # noqa: F401
+        import ray
     except ImportError as error:
         raise InputError(
             f"the engine 'ray' needs Ray ({error}); install it with: pip install 'grader[ray]'"
         ) from error
+    if tuple(map(int, ray.__version__.split(".")[:2])) < _OLDEST:
+        raise InputError(
+            f"Ray {ray.__version__} starts clusters that do what anyone tells them; "
+            f"install {'.'.join(map(str, _OLDEST))} or later"
+        )
 
 
 def _join(address: str) -> None:
@@ -155,12 +161,14 @@ def _join(address: str) -> None:
 
 
 def _secured() -> dict[str, str]:
-    """The environment of a cluster of our own: it answers only those who know its token."""
+    """The environment of a cluster of our own: it answers only those who know its token.
+
+    Ray asks for one in local clusters by itself, unless RAY_AUTH_MODE says otherwise, but it would write it to the
+    user's home folder.
+    """
     wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-    if os.environ.get("RAY_AUTH_MODE", "token").lower() == "token":
-        wanted["RAY_AUTH_MODE"] = "token"
-        if not (os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")):
-            wanted["RAY_AUTH_TOKEN"] = _TOKEN
+    if not (os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")):
+        wanted["RAY_AUTH_TOKEN"] = _TOKEN
     return wanted
 
 
@@ -180,15 +188,18 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _said_by_ray(what: str, advice: str = "") -> Iterator[None]:
+    logger = logging.getLogger("ray")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         yield
-    except (
-        Exception
-    ) as error:  # ConnectionError, RuntimeError, ValueError, RayError ...: Ray has no base for them
+    except Exception as error:  # Ray has no base for all that it raises here
         said = " ".join(str(error).split())[:600]
         raise InfrastructureError(
             f"{what}: {said or type(error).__name__}{advice and '; ' + advice}"
         ) from error
+    finally:
+        logger.setLevel(level)
 
 
 def _belongs_to(pid: int, folder: Path) -> bool:
