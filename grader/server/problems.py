@@ -40,7 +40,9 @@ class Refused(InputError):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.errors = tuple(errors) or (() if place is None else (FieldError(place, detail),))
-        self.detail = "; ".join(f"{error.place}: {error.message}" for error in self.errors[:3]) or detail
+        self.detail = (
+            "; ".join(f"{error.place or 'the body'}: {error.message}" for error in self.errors[:3]) or detail
+        )
         if len(self.errors) > 3:
             self.detail += f"; and {len(self.errors) - 3} more"
         self.status = status

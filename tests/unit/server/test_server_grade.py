@@ -1,0 +1,236 @@
+"""Every sample gets exactly one verdict, in either form of the answer, whatever becomes of the grading."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from grader.dispatch.contract import PoolState
+from grader.errors import SandboxError
+from grader.schema import Summary, Verdict
+from grader.server.answers import to_json
+from grader.server.models import GradeAnswer
+from grader.server.settings import ServerSettings
+
+NDJSON = {"accept": "application/x-ndjson"}
+
+
+def lines_of(answer):
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+def test_verdicts_come_in_the_order_of_the_samples_and_with_a_summary(front):
+    answer = front.grade("# stub: wait 0.05", "x", "# stub: fail")
+    assert answer.status_code == 200
+    found = GradeAnswer.model_validate_json(answer.content)
+    assert [verdict.sample_id for verdict in found.verdicts] == ["s0", "s1", "s2"]
+    assert [verdict.status for verdict in found.verdicts] == ["passed", "passed", "wrong_answer"]
+    assert found.summary.samples == 3
+    assert found.summary.pass_at_k["base"]["1"] == pytest.approx(2 / 3)
+    assert found.summary.engine == "local"
+    assert found.summary.workers == 2
+
+
+def test_ndjson_has_a_verdict_a_line_and_the_summary_last(front):
+    answer = front.grade("x", "y", headers=NDJSON)
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    *verdicts, last = lines_of(answer)
+    assert sorted(Verdict.model_validate_json(json.dumps(one)).sample_id for one in verdicts) == ["s0", "s1"]
+    assert Summary.model_validate_json(json.dumps(last["summary"])).samples == 2
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_ndjson"),
+    [
+        ("application/x-ndjson, application/json;q=0.5", True),
+        ("application/json", False),
+        ("*/*", False),
+        ("application/x-ndjson;q=0", False),
+    ],
+)
+def test_ndjson_is_sent_to_who_asks_for_it(front, accept, is_ndjson):
+    answer = front.grade("x", headers={"accept": accept})
+    assert answer.headers["content-type"].endswith("ndjson") == is_ndjson
+
+
+@pytest.mark.parametrize("headers", [{}, NDJSON])
+def test_a_sample_without_a_verdict_is_an_infrastructure_error(front, headers):
+    answer = front.grade("x", "# stub: lose", headers=headers)
+    rows = lines_of(answer)[:-1] if headers else answer.json()["verdicts"]
+    lost = Verdict.model_validate_json(json.dumps(rows[1]))
+    assert (lost.sample_id, lost.status, lost.reward, lost.passed) == (
+        "s1",
+        "infrastructure_error",
+        None,
+        False,
+    )
+    assert lost.error is not None
+    assert lost.error.type == "Lost"
+
+
+@pytest.mark.parametrize("headers", [{}, NDJSON])
+def test_what_breaks_off_in_the_middle_leaves_infrastructure_errors(front, headers):
+    answer = front.grade("x", "# stub: break", "y", headers=headers)
+    assert answer.status_code == 200
+    rows = lines_of(answer)[:-1] if headers else answer.json()["verdicts"]
+    assert [row["status"] for row in rows] == ["passed", "infrastructure_error", "infrastructure_error"]
+    assert "/var/lib" not in answer.text
+
+
+@pytest.mark.parametrize("headers", [{}, NDJSON])
+def test_the_deadline_ends_the_answer_with_what_is_there(front, headers):
+    answer = front.grade("x", "# stub: wait 3600", timeout_s=0.2, headers=headers)
+    assert answer.status_code == 200
+    rows = lines_of(answer)[:-1] if headers else answer.json()["verdicts"]
+    assert [row["status"] for row in rows] == ["passed", "infrastructure_error"]
+    assert rows[1]["error"]["type"] == "DeadlineExceeded"
+    assert front.grading.cancelled == 1
+
+
+@pytest.mark.parametrize("headers", [{}, NDJSON])
+def test_a_full_queue_is_429_and_says_when_to_come_back(front, problem_in, headers):
+    answer = front.grade("# stub: overload", headers=headers)
+    found = problem_in(answer, 429)
+    assert answer.headers["retry-after"] == "3"
+    assert found["retry_after_s"] == 2.5
+    assert "this machine" not in answer.text
+
+
+@pytest.mark.parametrize("headers", [{}, NDJSON])
+def test_a_whole_request_that_cannot_be_graded_is_503(front, problem_in, headers):
+    assert "retry-after" in front.grade("# stub: break", headers=headers).headers
+    problem_in(front.grade("# stub: break", headers=headers), 503)
+
+
+@pytest.mark.parametrize("headers", [{}, NDJSON])
+def test_what_nobody_expects_is_500_without_a_trace(front, problem_in, headers):
+    answer = front.grade("# stub: crash", headers=headers)
+    problem_in(answer, 500)
+    assert "ZeroDivisionError" not in answer.text
+
+
+def test_what_an_infrastructure_error_says_of_the_machine_stays_here(front):
+    answer = front.grade("# stub: path")
+    error = answer.json()["verdicts"][0]["error"]
+    assert error["type"] == "CellLostError"
+    assert "/var/lib" not in answer.text
+
+
+def test_identical_programs_run_once_unless_the_cache_is_not_wanted(front):
+    def body(**more):
+        task_id = next(iter(front.service.suites.load("starter").tasks))
+        samples = [{"task_id": task_id, "solution": f"x = 1  # {n}"} for n in range(6)]
+        return {"suite": "starter", "samples": samples, **more}
+
+    answer = front.ask("POST", "/v1/grade", json=body())
+    assert front.grading.programs == 1
+    assert [row["cached"] for row in answer.json()["verdicts"]] == [False] + [True] * 5
+    front.ask("POST", "/v1/grade", json=body(use_cache=False))
+    assert front.grading.programs == 7
+
+
+def test_verdicts_have_the_requests_own_task_names(front):
+    sample = {"task_id": "mine", "solution": "x", "tests": ["assert f(1) == 1"]}
+    answer = front.ask("POST", "/v1/grade", json={"samples": [sample]})
+    assert answer.json()["verdicts"][0]["task_id"] == "mine"
+    assert answer.json()["summary"]["suite"]["name"] == "inline"
+
+
+def test_a_client_that_goes_away_ends_its_batch(front):
+    async def conversation(client):
+        body = {"suite": "starter", "samples": [{"task_id": "Starter/0", "solution": "# stub: wait 3600"}]}
+        sent = iter([{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}])
+
+        async def receive():
+            message = next(sent, None)
+            if message is not None:
+                return message
+            while not front.grading.batches:
+                await asyncio.sleep(0.01)
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            raise AssertionError(f"nobody is there to be sent {message}")
+
+        scope = {
+            "type": "http", "method": "POST", "path": "/v1/grade", "raw_path": b"/v1/grade", "query_string": b"",
+            "headers": [(b"content-type", b"application/json")], "client": ("127.0.0.1", 1), "scheme": "http",
+            "server": ("127.0.0.1", 80), "http_version": "1.1", "root_path": "", "asgi": {"version": "3.0"},
+        }  # fmt: skip
+        await front.app(scope, receive, send)
+
+    front.talk(conversation)
+    assert (front.grading.batches, front.grading.cancelled) == (1, 1)
+    assert front.service.active == 0
+
+
+def test_request_ids_come_back_and_strange_ones_are_replaced(front):
+    assert front.ask("GET", "/healthz", headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
+    for strange in ("x" * 129, "a b", "a\tb", ""):
+        given = front.ask("GET", "/healthz", headers={"x-request-id": strange}).headers["x-request-id"]
+        assert len(given) == 32
+        assert given != strange
+
+
+def test_suites_and_tasks_are_listed_without_references_and_tests(front, problem_in):
+    listed = {row["name"]: row for row in front.ask("GET", "/v1/suites").json()["suites"]}
+    assert listed["starter"]["available"]
+    assert "location" not in listed["starter"]
+    rows = front.ask("GET", "/v1/suites/starter/tasks").json()["tasks"]
+    assert rows[0].keys() == {"task_id", "prompt", "entry_point", "groups"}
+    problem_in(front.ask("GET", "/v1/suites/nope/tasks"), 404, "name")
+
+
+def test_unknown_paths_and_methods_are_problems(front, problem_in):
+    problem_in(front.ask("GET", "/v2/grade"), 404)
+    answer = front.ask("DELETE", "/v1/grade")
+    problem_in(answer, 405)
+    assert answer.headers["allow"] == "POST"
+
+
+def test_readiness_follows_the_workers_and_the_drain(make_front, problem_in):
+    front = make_front()
+    assert front.ask("GET", "/readyz").status_code == 200
+    front.grading.state = lambda: PoolState(workers={"starting": 2})
+    problem_in(front.ask("GET", "/readyz"), 503)
+    front.grading.state = lambda: PoolState(workers={"ready": 1}, failure="no cgroup at /var/lib")
+    problem_in(front.ask("GET", "/readyz"), 503)
+    front = make_front()
+    front.service.draining = True
+    problem_in(front.ask("GET", "/readyz"), 503)
+    assert front.ask("GET", "/healthz").status_code == 200
+    answer = front.grade("x")
+    problem_in(answer, 503)
+    assert "retry-after" in answer.headers
+
+
+def test_the_grading_is_started_and_closed_with_the_application(front):
+    assert front.ask("GET", "/").status_code == 200
+    assert front.grading.started
+    assert front.grading.closed
+
+
+def test_why_the_grading_could_not_start_is_kept(front):
+    async def start():
+        raise SandboxError("no user namespaces")
+
+    front.grading.start = start
+    with pytest.raises(SandboxError):
+        front.ask("GET", "/")
+    assert isinstance(front.service.startup_error, SandboxError)
+    assert front.grading.closed
+
+
+def test_half_a_surrogate_pair_does_not_break_an_answer():
+    assert json.loads(to_json({"stdout_tail": "a\ud800b", "cpu_s": float("nan")})) == {
+        "stdout_tail": "a?b",
+        "cpu_s": None,
+    }
+
+
+def test_limits_are_lowered_to_nothing_without_a_key(make_front):
+    front = make_front(ServerSettings())
+    answer = front.grade("x", limits={"memory_bytes": 1 << 28})
+    assert answer.json()["summary"]["limits"]["memory_bytes"] == 1 << 28
