@@ -18,10 +18,12 @@ from grader import results, settings
 from grader.dedupe import grade_once
 from grader.errors import InputError
 from grader.extraction import extract
+from grader.extraction.ambient import with_ambient_imports
 from grader.limits import Limits
 from grader.samples import GivenSample, fingerprint
 from grader.status import Status
-from grader.suites.task import Suite
+from grader.suites.inline import needs_ambient_imports
+from grader.suites.task import Suite, Task
 from grader.worker.program import Program
 
 if TYPE_CHECKING:
@@ -276,10 +278,20 @@ def verdicts_of(
 
 
 def program_of(sample: GivenSample, suite: Suite) -> Program:
-    """Assemble the program of a sample: a solution as it is, a completion by extraction."""
+    """Assemble the program of a sample: a solution as it is, a completion by extraction.
+
+    Before both stand the imports that the graders of the task's benchmark would put there.
+    """
+    task = suite.tasks[sample.task_id]
+    program = _program_alone(sample, task)
+    if program.source and needs_ambient_imports(task):
+        return replace(program, source=with_ambient_imports(program.source))
+    return program
+
+
+def _program_alone(sample: GivenSample, task: Task) -> Program:
     if sample.is_solution:
         return Program(sample.task_id, sample.sample_id, sample.text)
-    task = suite.tasks[sample.task_id]
     try:
         found = extract(sample.text, prompt=task.prompt, entry_point=task.entry_point)
     except UnicodeError:

@@ -30,7 +30,7 @@ from grader.engines.pool import (
 )
 from grader.errors import GraderError, OverloadedError
 from grader.limits import Limits
-from grader.suites.task import Task
+from grader.suites.task import Suite, Task
 from grader.worker.execution import Executed, Execution
 from grader.worker.grading import Policy
 from grader.worker.messages import Cancel, Graded, Job, Lost, Prepared, Ran
@@ -95,6 +95,16 @@ class Driver:
             retries=dict(self._machine.retries),
             failure=str(self._failure) if self._failure else None,
         )
+
+    def reference_cpu_s(self, suite: Suite, task_id: str, groups: tuple[str, ...] | None) -> float | None:
+        """Return the CPU seconds that the reference of a task that has been graded needs for these groups.
+
+        None where that is not known: its reference was not run, or its tests are not function tests.
+        """
+        if self._plans is None:
+            return None
+        plan = self._plans.of(suite, suite.tasks[task_id], Policy(Limits(), groups, fail_fast=False))
+        return plan.cost_s
 
     # -- requests
 

@@ -80,6 +80,11 @@ class Part(BaseModel):
     """What its component is called, where that is not ``name``: two of one name in a sum need it."""
 
     @property
+    def needs_groups(self) -> tuple[str, ...]:
+        """Test groups of which at least one must be run; () where it does not matter which are."""
+        return ()
+
+    @property
     def title(self) -> str:
         """The name of its component."""
         return self.label or self.name
@@ -111,6 +116,8 @@ class Reward:
     part: Part
     needs_all_tests: bool
     needs_reference_time: bool
+    needs_groups: tuple[tuple[str, ...], ...] = ()
+    """Sets of test groups, of each of which at least one must be run."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -43,17 +43,27 @@ class Fraction(Part):
     min_tests: Annotated[int, Field(strict=True, ge=1)] = 5
     groups: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 
+    @property
+    def needs_groups(self) -> tuple[str, ...]:
+        """The groups of which a task needs at least one."""
+        return self.groups or ()
+
     def score(self, verdict: VerdictFields, context: Context) -> Scored:
-        """Add up the groups' counts. Raises InputError where a group was left out for an earlier failure."""
+        """Add up the groups' counts. Raises InputError where a group was not run, or the task has none of them."""
+        if verdict["status"] == Status.NO_CODE:
+            return self.scored(0.0)
         passed, total = 0, 0
-        for name in self.groups or tuple(verdict["groups"]):
-            group = verdict["groups"].get(name)
-            if group is None and verdict["status"] != Status.NO_CODE:
+        for name, group in verdict["groups"].items():
+            if self.groups is not None and name not in self.groups:
+                continue
+            if group is None:
                 total += _total_of(name, verdict, context)
-            elif group is not None:
+            else:
                 passed, total = passed + group["passed"], total + group["total"]
-        if total == 0 or passed == total:
-            return self.scored(float(total > 0))
+        if total == 0:
+            raise InputError(f"the reward 'fraction' counts groups of which {verdict['task_id']} has none")
+        if passed == total:
+            return self.scored(1.0)
         return self.scored(passed / total if total >= self.min_tests else 0.0)
 
 

@@ -48,6 +48,7 @@ def parse(spec: object, place: str = "reward") -> Reward:
         part,
         needs_all_tests=any(leaf.needs_all_tests for leaf in leaves),
         needs_reference_time=any(leaf.needs_reference_time for leaf in leaves),
+        needs_groups=tuple(leaf.needs_groups for leaf in leaves if leaf.needs_groups),
     )
 
 

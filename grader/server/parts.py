@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from grader.server.jobs.part import jobs_part
+from grader.server.rewards import rewards_router
 from grader.server.service import Part
 
 
@@ -11,4 +12,5 @@ def standard_parts(database_url: str | None) -> list[Part]:
 
     Raises InputError where it is no URL of a database that can be used.
     """
-    return [] if database_url is None else [jobs_part(database_url)]
+    parts = [Part(router=rewards_router())]
+    return parts if database_url is None else [*parts, jobs_part(database_url)]
