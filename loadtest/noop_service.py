@@ -3,7 +3,8 @@
     python loadtest/noop_service.py [--port 8000] [--api-keys-file FILE] [--body-idle-s S] ...
 
 Every program passes, at once. A program that begins with ``# stub:`` has something else done with its batch:
-``# stub: wait 0.5`` waits for so many seconds before its verdict, ``# stub: fail`` has a wrong answer, ``# stub: lose``
+``# stub: wait 0.5`` waits for so many seconds before its verdict, ``# stub: until FILE`` until there is that file,
+``# stub: fail`` has a wrong answer, ``# stub: lose``
 has no verdict, ``# stub: overload`` has the batch refused, ``# stub: break`` breaks off the batch, ``# stub: crash``
 raises what nobody expects, ``# stub: path`` has an infrastructure error that names a path.
 """
@@ -22,6 +23,7 @@ from grader.errors import InfrastructureError, OverloadedError
 from grader.server.serve import run
 from grader.server.settings import ServerSettings
 from grader.status import Status
+from grader.telemetry.logs import configure
 from grader.worker.program import Program
 
 _STUB = "# stub: "
@@ -75,6 +77,9 @@ async def _verdict(program: Program, batch: Batch) -> VerdictFields | None:
         what, _, argument = program.source.removeprefix(_STUB).partition("\n")[0].partition(" ")
         if what == "wait":
             await asyncio.sleep(float(argument))
+        elif what == "until":
+            while not Path(argument).exists():
+                await asyncio.sleep(0.01)
         elif what == "lose":
             return None
         elif what == "break":
@@ -117,9 +122,11 @@ def main() -> None:
     parser.add_argument("--api-keys-file", type=Path)
     parser.add_argument("--max-body-bytes", type=int, default=64 << 20)
     parser.add_argument("--max-connections", type=int, default=16_384)
+    parser.add_argument("--log-level", default="info")
     for name in ("header", "body-idle", "write", "keep-alive"):
         parser.add_argument(f"--{name}-s", type=float, default=10.0)
     given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+    configure(given.pop("log_level"))
     killed_by = run(ServerSettings(**given), NoopGrading())
     if killed_by is not None:
         os._exit(128 + killed_by)

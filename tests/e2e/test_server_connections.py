@@ -1,0 +1,322 @@
+"""The service as a process: slow clients, clients that vanish, bodies in chunks, and what signals do."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from grader.suites import registry
+
+SERVICE = Path(__file__).parents[2] / "loadtest" / "noop_service.py"
+TASK = next(iter(registry.load("starter").tasks))
+LONG_S = 60.0
+
+
+class Running:
+    """A service in a process of its own, and its log."""
+
+    def __init__(self, *options: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, SERVICE, "--port", "0", *options],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        )
+        self.events: list[dict] = []
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        self.url = self.event("serving")["url"]
+        self.port = int(self.url.rpartition(":")[2])
+        self.until(self._is_up)
+
+    def _is_up(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._news:
+                if line.startswith(b"{"):
+                    self.events.append(json.loads(line))
+                self._news.notify_all()
+
+    def event(self, name: str, **fields: object) -> dict:
+        """Wait for an event of the log."""
+
+        def found() -> dict | None:
+            wanted = {"event": name, **fields}
+            return next((one for one in self.events if wanted.items() <= one.items()), None)
+
+        with self._news:
+            assert self._news.wait_for(lambda: found() or self.process.poll() is not None, LONG_S)
+            event = found()
+        assert event is not None, self.events
+        return event
+
+    @staticmethod
+    def until(condition) -> None:
+        deadline = time.monotonic() + LONG_S
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=LONG_S)
+
+    def end(self) -> int:
+        if self.process.poll() is None:
+            self.process.kill()
+        code = self.process.wait()
+        self._reader.join()
+        self.process.stderr.close()
+        return code
+
+
+@pytest.fixture
+def serve() -> Iterator:
+    running: list[Running] = []
+
+    def start(*options: str) -> Running:
+        running.append(Running(*options))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.end()
+
+
+def body_of(*sources: str, **more: object) -> bytes:
+    samples = [{"task_id": TASK, "sample_id": str(n), "solution": source} for n, source in enumerate(sources)]
+    return json.dumps({"suite": "starter", "samples": samples, "use_cache": False, **more}).encode()
+
+
+def head_of(body: bytes, *headers: str) -> bytes:
+    lines = ("POST /v1/grade HTTP/1.1", "host: x", "content-type: application/json", *headers, "", "")
+    return "\r\n".join(lines).encode() + body
+
+
+def received(connection: socket.socket) -> bytes:
+    """What comes until the other side closes."""
+    pieces = []
+    try:
+        while piece := connection.recv(65536):
+            pieces.append(piece)
+    except ConnectionResetError:
+        pass
+    return b"".join(pieces)
+
+
+def grade(service: Running, *sources: str, **more: object) -> httpx.Response:
+    headers = {"content-type": "application/json"}
+    return httpx.post(
+        f"{service.url}/v1/grade", content=body_of(*sources, **more), headers=headers, timeout=LONG_S
+    )
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"POST /v1/grade HT",
+        b"\r\n" * 10,
+        b"GET / HTTP/1.1\r\nhost: x\r\nx-slow: ",
+        b"GET / HTTP/1.1\r\n\r\nGET",
+    ],
+    ids=["nothing", "half a line", "empty lines", "half a head", "half a second request"],
+)
+def test_who_sends_no_whole_head_is_dropped(serve, sent):
+    service = serve("--header-s", "0.3", "--keep-alive-s", "1")
+    with closing(service.connect()) as connection:
+        connection.sendall(sent)
+        received(connection)
+    # Under load, an honest client may need more than the short time that was given here, too.
+    service.until(lambda: _answers(service))
+
+
+def test_who_sends_no_whole_body_is_answered_408_and_dropped(serve):
+    service = serve("--body-idle-s", "0.3")
+    with closing(service.connect()) as connection:
+        connection.sendall(head_of(b'{"suite": ', "content-length: 1000"))
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"application/problem+json" in answer
+
+
+def test_who_reads_nothing_is_dropped_and_its_batch_ends(serve):
+    service = serve("--write-s", "0.3")
+    sources = ["x"] * 20_000 + [f"# stub: wait {LONG_S * 100}"]
+    body = body_of(*sources)
+    with closing(socket.socket()) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", service.port))
+        connection.sendall(head_of(body, "accept: application/x-ndjson", f"content-length: {len(body)}"))
+        assert service.event("request", path="/v1/grade")["client_gone"]
+
+
+def test_a_crowd_of_slow_clients_does_not_keep_others_out(serve):
+    service = serve("--header-s", "1", "--max-connections", "600")
+    crowd = [service.connect() for _ in range(500)]
+    try:
+        for number, connection in enumerate(crowd):
+            if number % 2:
+                with suppress(ConnectionError):  # dropped already
+                    connection.sendall(b"POST /v1/grade HTTP/1.1\r\nhost")
+        for _ in range(5):
+            service.until(lambda: _answers(service))
+        for connection in crowd:
+            assert received(connection) == b""
+    finally:
+        for connection in crowd:
+            connection.close()
+
+
+def test_connections_beyond_the_cap_are_told_so(serve):
+    service = serve("--max-connections", "5", "--header-s", "60")
+    crowd = [service.connect() for _ in range(5)]
+    try:
+        service.until(lambda: b" 503 " in _greeting(service))
+    finally:
+        for connection in crowd:
+            connection.close()
+    service.until(lambda: _answers(service))
+
+
+def _greeting(service: Running) -> bytes:
+    """What a connection is told that says nothing of its own for a moment."""
+    with closing(service.connect()) as connection:
+        connection.settimeout(1)
+        try:
+            return connection.recv(4096)
+        except TimeoutError:
+            return b""
+
+
+def _answers(service: Running) -> bool:
+    try:
+        return grade(service, "x").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_client_that_vanishes_ends_its_batch(serve):
+    service = serve()
+    for accept in ("application/json", "application/x-ndjson"):
+        body = body_of("x", f"# stub: wait {LONG_S * 100}")
+        with closing(service.connect()) as connection:
+            connection.sendall(
+                head_of(body, f"accept: {accept}", f"content-length: {len(body)}", f"x-request-id: {accept}")
+            )
+            if "ndjson" in accept:
+                assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        assert service.event("request", request_id=accept)["client_gone"]
+
+
+def test_a_client_that_vanishes_in_its_body_is_no_error(serve):
+    service = serve()
+    with closing(service.connect()) as connection:
+        connection.sendall(head_of(b'{"suite": ', "content-length: 1000", "x-request-id: gone"))
+    assert service.event("request", request_id="gone")["client_gone"]
+    assert grade(service, "x").status_code == 200
+    assert not [event for event in service.events if event["level"] in ("error", "critical")]
+
+
+def test_bodies_in_chunks_are_taken_and_capped(serve):
+    service = serve("--max-body-bytes", "100000")
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=LONG_S)
+    with closing(connection):
+        body = body_of("x")
+        pieces = (body[at : at + 7] for at in range(0, len(body), 7))
+        connection.request("POST", "/v1/grade", pieces, {"content-type": "application/json"})
+        answer = connection.getresponse()
+        assert answer.status == 200
+        assert len(json.loads(answer.read())["verdicts"]) == 1
+        too_much = (b" " * 1000 for _ in range(150))
+        connection.request("POST", "/v1/grade", too_much, {"content-type": "application/json"})
+        answer = connection.getresponse()
+        assert answer.status == 413
+        assert json.loads(answer.read())["title"]
+    declared = head_of(b"", "content-length: 10000000000")
+    with closing(service.connect()) as raw:
+        raw.sendall(declared)
+        assert received(raw).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_head_without_end_is_refused(serve):
+    service = serve("--header-s", "60")
+    with closing(service.connect()) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n")
+        try:
+            for number in range(10_000):
+                connection.sendall(f"x-{number}: {'y' * 1000}\r\n".encode())
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+        else:
+            pytest.fail("ten megabytes of head were taken")
+    assert grade(service, "x").status_code == 200
+
+
+def test_what_is_no_http_is_a_problem(serve):
+    with closing(serve().connect()) as connection:
+        connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in answer
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains(serve, tmp_path, number):
+    service, let_go = serve(), tmp_path / "go"
+    headers = {"content-type": "application/json", "accept": "application/x-ndjson"}
+    body = body_of("x", f"# stub: until {let_go}", "y")
+    with (
+        httpx.Client(timeout=LONG_S) as client,
+        client.stream("POST", f"{service.url}/v1/grade", content=body, headers=headers) as answer,
+    ):
+        lines = answer.iter_lines()
+        verdicts = [json.loads(next(lines))]  # it has begun
+        os.kill(service.process.pid, number)
+        service.event("draining")
+        refused = httpx.post(f"{service.url}/v1/grade", content=b"{}")
+        assert (refused.status_code, refused.json()["title"]) == (503, "Draining")
+        assert "retry-after" in refused.headers
+        assert httpx.get(f"{service.url}/readyz").status_code == 503
+        let_go.touch()
+        verdicts += [json.loads(line) for line in lines]
+    assert [row["status"] for row in verdicts[:-1]] == ["passed"] * 3
+    assert verdicts[-1]["summary"]["samples"] == 3
+    assert service.process.wait(LONG_S) == 0
+
+
+def test_a_second_signal_ends_at_once(serve):
+    service = serve()
+    body = body_of("x", f"# stub: wait {LONG_S * 100}")
+    with closing(service.connect()) as connection:
+        connection.sendall(head_of(body, "accept: application/x-ndjson", f"content-length: {len(body)}"))
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")  # it has begun
+        service.process.terminate()
+        service.event("draining")
+        service.process.terminate()
+        assert service.process.wait(LONG_S) == 128 + signal.SIGTERM
+
+
+def test_an_idle_service_ends_at_the_first_signal(serve):
+    service = serve()
+    with closing(service.connect()):
+        service.process.terminate()
+        assert service.process.wait(LONG_S) == 0

@@ -1,0 +1,207 @@
+"""Keys, rates and ceilings; and that nothing is served to other machines without a key unless that is meant."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grader.errors import InputError
+from grader.limits import MIB, Limits
+from grader.server import auth, keys
+from grader.server.auth import KeyRing, TokenBucket
+from grader.server.settings import ServerSettings, is_loopback
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    return tmp_path / "keys.jsonl"
+
+
+def front_with(make_front, key_file):
+    return make_front(ServerSettings(api_keys_file=key_file))
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+def test_a_key_opens_the_service_in_either_header(make_front, key_file, problem_in):
+    key = keys.add_key(key_file, "team")
+    front = front_with(make_front, key_file)
+    assert front.grade("x", headers=bearer(key)).status_code == 200
+    assert front.grade("x", headers={"x-api-key": key}).status_code == 200
+    for headers in (
+        {},
+        bearer("nope"),
+        bearer(""),
+        {"authorization": f"Basic {key}"},
+        {"x-api-key": key[:-1]},
+    ):
+        answer = front.grade("x", headers=headers)
+        problem_in(answer, 401)
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+    problem_in(front.ask("GET", "/v1/suites"), 401)
+    for path in ("/healthz", "/readyz", "/openapi.json", "/"):
+        assert front.ask("GET", path).status_code == 200
+
+
+def test_a_request_without_a_key_is_refused_before_its_body_is_read(make_front, key_file, problem_in):
+    keys.add_key(key_file, "team")
+    problem_in(front_with(make_front, key_file).send(b"\xff" * 100), 401)
+
+
+def test_the_file_has_no_key_in_it_and_is_the_owners_alone(key_file):
+    key = keys.add_key(key_file, "team", weight=2.0)
+    text = key_file.read_text()
+    assert key not in text
+    assert json.loads(text) == {"tenant": "team", "sha256": keys.key_hash(key), "weight": 2.0}
+    assert key_file.stat().st_mode & 0o077 == 0
+
+
+def test_a_key_is_added_after_a_last_line_without_an_end(key_file):
+    first = keys.add_key(key_file, "a")
+    key_file.write_text(key_file.read_text().rstrip("\n"))
+    second = keys.add_key(key_file, "b")
+    assert [line.sha256 for line in keys.read_keys(key_file)] == [keys.key_hash(first), keys.key_hash(second)]
+
+
+def test_the_tenant_weight_and_ceilings_are_the_keys(make_front, key_file):
+    key = keys.add_key(key_file, "team", weight=3.0, ceilings={"memory_bytes": 64 * MIB, "threads": 2})
+    front = front_with(make_front, key_file)
+    batches = []
+    grade = front.grading.grade
+    front.grading.grade = lambda batch: batches.append(batch) or grade(batch)
+    front.grade("x", headers=bearer(key), limits={"threads": 8, "time_floor_s": 7})
+    assert (batches[0].tenant, batches[0].weight) == ("team", 3.0)
+    assert batches[0].limits == Limits(memory_bytes=64 * MIB, threads=2, time_floor_s=7.0)
+
+
+def test_a_disabled_key_is_403(make_front, key_file, problem_in):
+    key = keys.add_key(key_file, "team", disabled=True)
+    problem_in(front_with(make_front, key_file).grade("x", headers=bearer(key)), 403)
+
+
+def test_more_requests_or_samples_than_the_rate_are_429(make_front, key_file, problem_in):
+    slow = keys.add_key(key_file, "slow", requests_per_s=0.001)
+    few = keys.add_key(key_file, "few", samples_per_s=0.5)
+    front = front_with(make_front, key_file)
+    assert front.grade("x", headers=bearer(slow)).status_code == 200
+    answer = front.grade("x", headers=bearer(slow))
+    assert problem_in(answer, 429)["title"] == "Rate exceeded"
+    assert 900 < int(answer.headers["retry-after"]) <= 1000
+    assert front.grade("x", "y", "z", headers=bearer(few)).status_code == 200
+    problem_in(front.grade("x", headers=bearer(few)), 429)
+
+
+def test_a_changed_file_is_read_again_and_a_wrong_one_is_not_believed(key_file, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(auth.time, "monotonic", lambda: clock[0])
+    first = keys.add_key(key_file, "first", requests_per_s=1000)
+    ring = KeyRing(key_file)
+    second = keys.add_key(key_file, "second")
+
+    def known(key):
+        try:
+            return ring.caller(key).owner.tenant
+        except auth.Refused:
+            return None
+
+    assert (known(first), known(second)) == ("first", None)
+    gate = ring.caller(first).gate
+    clock[0] += 1.5
+    assert (known(first), known(second)) == ("first", "second")
+    assert ring.caller(first).gate is gate  # what it has used up stays used up
+    good = key_file.read_bytes()
+    for wrong in (b"{}", b"\xff", b'{"tenant": "x"'):
+        key_file.write_bytes(good + wrong)
+        clock[0] += 1.5
+        assert (known(first), known(second)) == ("first", "second")
+    key_file.unlink()
+    clock[0] += 1.5
+    assert known(first) == "first"
+    replacement = key_file.with_suffix(".new")
+    replacement.write_bytes(good.splitlines(keepends=True)[1])
+    replacement.replace(key_file)
+    clock[0] += 1.5
+    assert (known(first), known(second)) == (None, "second")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{}", "tenant"),
+        ('{"tenant": "a", "sha256": "00"}', "sha256"),
+        ('{"tenant": "a b", "sha256": "' + "0" * 64 + '"}', "tenant"),
+        ('{"tenant": "a", "sha256": "' + "0" * 64 + '", "wieght": 2}', "wieght"),
+        ('{"tenant": "a", "sha256": "' + "0" * 64 + '", "weight": 0}', "weight"),
+        (
+            '{"tenant": "a", "sha256": "' + "0" * 64 + '", "ceilings": {"memory_bytes": "1G"}}',
+            "ceilings.memory_bytes",
+        ),
+    ],
+)
+def test_a_wrong_file_keeps_the_service_from_starting(key_file, line, said):
+    key_file.write_text(f"# the team's keys\n\n{line}\n")
+    with pytest.raises(InputError, match=f"line 3: {said}"):
+        KeyRing(key_file)
+    with pytest.raises(InputError, match="cannot be read"):
+        KeyRing(key_file.with_suffix(".none"))
+
+
+def test_one_key_has_one_line(key_file):
+    keys.add_key(key_file, "a")
+    key_file.write_text(key_file.read_text() * 2)
+    with pytest.raises(InputError, match="line 2: this key has a line already"):
+        KeyRing(key_file)
+
+
+@pytest.mark.parametrize("tenant", ["", "a b", "-x", "x" * 65, "a\n"])
+def test_tenants_have_plain_names(key_file, tenant):
+    with pytest.raises(InputError, match="tenant"):
+        keys.add_key(key_file, tenant)
+    assert not key_file.exists()
+
+
+@given(
+    st.floats(0.01, 1e4),
+    st.lists(st.tuples(st.integers(1, 10_000), st.floats(0, 10)), max_size=50),
+)
+def test_no_more_goes_through_than_the_rate_one_burst_and_one_batch(rate, attempts):
+    bucket, now, through, largest = TokenBucket(rate), 0.0, 0, 0
+    for amount, pause in attempts:
+        now += pause
+        wait_s = bucket.take(amount, now)
+        assert wait_s >= 0
+        if wait_s == 0:
+            through += amount
+            largest = max(largest, amount)
+        else:
+            # Who waits as long as is said gets through.
+            assert TokenBucket.take(_copy(bucket), amount, now + wait_s * 1.0001 + 1e-6) == 0
+    assert through <= (now * rate + bucket.burst + largest) * 1.0001
+
+
+def _copy(bucket: TokenBucket) -> TokenBucket:
+    other = TokenBucket(bucket.rate)
+    other.level, other.at = bucket.level, bucket.at
+    return other
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])
+def test_other_machines_are_not_served_without_keys_unless_told_so(host, key_file):
+    with pytest.raises(InputError, match="--api-keys-file"):
+        ServerSettings(host=host)
+    assert ServerSettings(host=host, allow_anonymous=True)
+    assert ServerSettings(host=host, api_keys_file=key_file)
+    with pytest.raises(InputError, match="contradict"):
+        ServerSettings(host=host, api_keys_file=key_file, allow_anonymous=True)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
+def test_this_machine_is_served_without_keys(host):
+    assert is_loopback(host)
+    assert ServerSettings(host=host)
