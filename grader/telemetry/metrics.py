@@ -105,8 +105,9 @@ class Metrics:
     ) -> None:
         """Count a verdict (fields of ``schema.Verdict``) and observe its times.
 
-        ``queue_wait_s``: seconds from the request to the start of the program; ``end_to_end_s``: to the verdict. Of a
-        cached verdict only the end to end is observed: its program's time was spent, and counted, once.
+        ``end_to_end_s``: seconds from the request to the verdict. ``queue_wait_s``: to the start of the program; by
+        default the end to end without the grading. Of a cached verdict only the end to end is observed: its
+        program's time was spent, and counted, once.
         """
         of = self._of_suite(suite if suite in self._suites else OTHER)
         status = str(fields["status"])
@@ -116,6 +117,8 @@ class Metrics:
         if fields.get("cached"):
             of.cache_hits.inc()
             return
+        if queue_wait_s is None and end_to_end_s is not None:
+            queue_wait_s = max(0.0, end_to_end_s - fields["wall_s"])
         if queue_wait_s is not None:
             of.queue_wait.observe(queue_wait_s)
         if status != Status.INFRASTRUCTURE_ERROR:
