@@ -9,6 +9,7 @@ from grader.server import idempotency
 from grader.server.jobs.database import Database
 from grader.server.jobs.routes import SHARED_NAME, jobs_router
 from grader.server.jobs.runner import JobRunner, RunnerSettings
+from grader.server.jobs.settings import runner_settings
 from grader.server.service import Part, Service
 
 
@@ -16,14 +17,16 @@ def jobs_part(url: str, settings: RunnerSettings | None = None) -> Part:
     """Make the part that keeps jobs, and the answers of idempotency keys, in the database at ``url``.
 
     ``url``: sqlite:////folder/file for one server, postgresql://... for several replicas; see
-    ``grader.server.jobs.settings.database_url``. Raises InputError where it is neither.
+    ``grader.server.jobs.settings.database_url``. ``settings``: by default those of the environment. Raises InputError
+    where the URL is neither, or a variable of the environment is wrong.
     """
     database = Database(url)
+    chosen = runner_settings() if settings is None else settings
 
     @asynccontextmanager
     async def lifespan(service: Service) -> AsyncIterator[None]:
         runner = JobRunner(
-            database, service.grading, service.suites, engine=service.settings.engine, settings=settings
+            database, service.grading, service.suites, engine=service.settings.engine, settings=chosen
         )
         answers = idempotency.Idempotency(database)
         try:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any, cast
 
-from grader.dispatch.contract import Grading
+from grader.dispatch.contract import Grading, VerdictFields
 from grader.errors import InfrastructureError, OverloadedError
 from grader.server.answers import to_json, without_our_affairs
 from grader.server.deduped import grade_once
@@ -147,11 +147,15 @@ class JobRun:
                 position = missing.pop(verdict["sample_id"], None)
                 if position is None:
                     continue
-                self._tally.add(verdict)
-                self._stamp = verdict["sandbox"]
-                line = to_json(without_our_affairs(verdict)).decode()
-                entry = Entry(position, str(verdict["status"]), line)
-                await self._recorder.put(self._lease, entry)
+                await self._take(position, verdict)
+
+    async def _take(self, position: int, verdict: VerdictFields) -> None:
+        task_id = self._work.task_ids.get(verdict["sample_id"], verdict["task_id"])
+        verdict = without_our_affairs({**verdict, "task_id": task_id})
+        self._tally.add(verdict)
+        self._stamp = verdict["sandbox"]
+        entry = Entry(position, str(verdict["status"]), to_json(verdict).decode())
+        await self._recorder.put(self._lease, entry)
 
     async def _pause(self, seconds: float) -> None:
         # Replicas and jobs that were refused together should not come back together.

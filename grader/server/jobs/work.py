@@ -14,7 +14,7 @@ from grader.run import program_of
 from grader.samples import GivenSample
 from grader.schema import SuiteIdentity
 from grader.scoring.summary import Tally, summarize
-from grader.server.batches import Owner, make_batch
+from grader.server.batches import Owner, given_task_ids, make_batch
 from grader.server.models import GradeRequest
 from grader.server.suites import Suites
 
@@ -51,11 +51,15 @@ def owner_from_json(tenant: str, text: str) -> Owner:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The samples of a job, and how they are to be graded."""
+    """The samples of a job, and how they are to be graded.
+
+    ``task_ids``: by sample_id, the task names that the request knows, where they are not the batch's.
+    """
 
     request: GradeRequest
     outline: Batch
     deadline: float | None
+    task_ids: Mapping[str, str]
 
     @classmethod
     def of(cls, body: bytes, suites: Suites, *, owner: Owner, job_id: str, accepted_at: float) -> Work:
@@ -65,7 +69,7 @@ class Work:
         request = GradeRequest.model_validate_json(body)
         outline = outlined(request, suites, owner=owner, request_id=job_id)
         deadline = None if request.timeout_s is None else accepted_at + request.timeout_s
-        return cls(request, outline, deadline)
+        return cls(request, outline, deadline, given_task_ids(request, outline))
 
     def remaining(self, recorded: bytearray) -> list[int]:
         """Return the positions without a verdict, those of one task together: a worker has its inputs at hand."""

@@ -131,6 +131,18 @@ def test_samples_without_ids_and_completions(client: httpx.Client) -> None:
     assert found == {"Starter/1:0": "passed", "Starter/1:1": "wrong_answer"}
 
 
+def test_samples_with_tests_of_their_own_keep_their_names(client: httpx.Client) -> None:
+    tests = {"kind": "stdio", "inputs": ["1"], "outputs": ["1"]}
+    samples = [{"task_id": f"mine/{n}", "solution": f"x = {n}", "tests": tests} for n in range(3)]
+    graded = client.post("/v1/grade", json={"samples": samples})
+    assert graded.status_code == 200, graded.text
+    job = posted(client, {"samples": samples})
+    assert sorted(v.task_id for v in lines(client, job, wait=True)) == ["mine/0", "mine/1", "mine/2"]
+    summary = done(client, job).summary
+    assert summary is not None
+    assert summary.model_dump(mode="json")["suite"] == graded.json()["summary"]["suite"]
+
+
 def test_queue_without_room_holds_up_a_job_and_nothing_more(sqlite_url: str) -> None:
     with client_of(sqlite_url, room=10) as client:
         job = posted(client, body_of(120))
