@@ -196,6 +196,8 @@ class Driver:
         request.closed = True
         del self._open[request.batch.request_id]
         self._handle(events.Cancel(request.batch.request_id))
+        if self._plans:
+            self._plans.tidy(self._loop, (other.batch.suite for other in self._open.values()))
 
     async def prepare(self, request: Request, tasks: Iterable[Task]) -> None:
         """Have the expected answers made that are missing. Raises SuiteError where a reference fails."""

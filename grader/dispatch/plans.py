@@ -6,15 +6,20 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from grader.suites import inline
 from grader.suites.task import FunctionTests, Suite, Task
 from grader.worker.bundle import BundleStore
+from grader.worker.eviction import MAX_BYTES, evict, mark_used
 from grader.worker.grading import Policy
 from grader.worker.parts import Assembly, Part, parts_of
 
 _KEPT = 4096  # plans of tasks; inline tests bring ever new ones
 _KEPT_STORES = 64
+_MAX_INLINE_BYTES = MAX_BYTES
+_TIDIED_AFTER = 256  # new tasks of inline tests, before the folder is looked through again
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class Plans:
         self._plans: OrderedDict[tuple[str, str, Policy], Plan] = OrderedDict()
         self._ready: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._making: dict[tuple[str, str], asyncio.Future[None]] = {}
+        self._untidied = 0
 
     def missing(
         self, suite: Suite, tasks: Iterable[Task]
@@ -52,9 +58,12 @@ class Plans:
             key = (suite.sha256, task.task_id)
             if key in self._making:
                 yield task, self._making[key]
-            elif key not in self._ready:
-                if self._store(suite).has(task):
+            elif key not in self._ready or suite.sha256 == inline.SUITE_SHA256:
+                store = self._store(suite)
+                if store.has(task):
                     self._note(key)
+                    if suite.sha256 == inline.SUITE_SHA256:
+                        mark_used(store.files(task))
                 else:
                     yield task, None
 
@@ -68,9 +77,25 @@ class Plans:
             del self._making[key]
             if not future.cancelled() and future.exception() is None:
                 self._note(key)
+                self._untidied += suite.sha256 == inline.SUITE_SHA256
 
         future.add_done_callback(made)
         return future
+
+    def tidy(self, loop: asyncio.AbstractEventLoop, in_use: Iterable[Suite]) -> None:
+        """Remove expected answers of inline tests where there are too many, now and then, and in a thread.
+
+        Those of the suites in use stay.
+        """
+        if self._untidied < _TIDIED_AFTER:
+            return
+        self._untidied = 0
+        store = BundleStore(self._cache, inline.SUITE_SHA256, self._root_key)
+        tasks = [
+            task for suite in in_use if suite.sha256 == inline.SUITE_SHA256 for task in suite.tasks.values()
+        ]
+        kept = [file for task in tasks for file in store.files(task)]
+        loop.run_in_executor(None, partial(evict, store.folder, max_bytes=_MAX_INLINE_BYTES, kept=kept))
 
     def of(self, suite: Suite, task: Task, policy: Policy) -> Plan:
         """Return the plan for a task whose expected answers are there."""

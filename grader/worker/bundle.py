@@ -178,6 +178,11 @@ class BundleStore:
         self._folder = cache / "expected" / version
         self._mapped: OrderedDict[Path, Bundle] = OrderedDict()
 
+    @property
+    def folder(self) -> Path:
+        """Where the suite's files are, or will be."""
+        return self._folder
+
     def path(self, task: Task) -> Path:
         """Where the task's bundle is or will be."""
         # The reference and the comparison are part of the name: two loaders may read one file differently.

@@ -41,6 +41,14 @@ LOOP = """        for i, j in combinations(range(len(nums)), 2):
                 return {}
 """
 PRINTED = "n = int(input())\nvalues = list(map(int, input().split()))\nprint({})\n"
+GUARDED = """
+def main():
+    n = int(input())
+    print(sum(map(int, input().split())) / n)
+
+if __name__ == '__main__':
+    main()
+"""
 IMPLEMENTED = """
 class Stack:
     def __init__(self):
