@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import sqlalchemy as sa
@@ -64,17 +65,25 @@ class Leases:
             if row is None:
                 return None
             job = job_from(row)
+            if job.started_at is None:
+                job = replace(job, started_at=connection.execute(sa.select(now)).scalar_one())
             connection.execute(
                 jobs.update()
                 .where(jobs.c.id == job.id)
                 .values(
                     state="running",
-                    started_at=sa.func.coalesce(jobs.c.started_at, now),
+                    started_at=job.started_at,
                     lease_owner=self._owner,
                     lease_until=now + self._lease_s,
                 )
             )
         return Lease(job, self._owner, job.recorded, dict(job.statuses))
+
+    def worked_s(self, lease: Lease) -> float:
+        """Return the wall-clock seconds since a job was first begun, by the clock that its beginning was taken from."""
+        with self._database.read() as connection:
+            now = float(connection.execute(sa.select(self._database.now())).scalar_one())
+        return max(0.0, now - (lease.job.started_at or now))
 
     def request(self, lease: Lease) -> bytes | None:
         """Return the body of the request that made the job; None: the job has been deleted."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any, cast
@@ -94,11 +93,11 @@ class JobRun:
         )
 
     async def _summary(self) -> str:
-        began = self._lease.job.started_at or time.time()
+        wall_s = await self._database.ask(self._leases.worked_s, self._lease)
         return await asyncio.to_thread(
             self._work.summary,
             self._tally,
-            wall_s=max(0.0, time.time() - began),
+            wall_s=wall_s,
             sandbox=self._stamp,
             engine=self._engine,
             workers=self._workers(),

@@ -143,6 +143,16 @@ def test_samples_with_tests_of_their_own_keep_their_names(client: httpx.Client) 
     assert summary.model_dump(mode="json")["suite"] == graded.json()["summary"]["suite"]
 
 
+def test_time_of_a_job_is_in_its_summary(sqlite_url: str) -> None:
+    with client_of(sqlite_url, sample_s=0.01, workers=1) as client:
+        shown = done(client, posted(client, body_of(20)))
+    assert shown.summary is not None
+    assert shown.started_at is not None
+    assert shown.finished_at is not None
+    assert 20 * 0.01 <= shown.summary.wall_s <= (shown.finished_at - shown.started_at).total_seconds()
+    assert shown.created_at <= shown.started_at
+
+
 def test_queue_without_room_holds_up_a_job_and_nothing_more(sqlite_url: str) -> None:
     with client_of(sqlite_url, room=10) as client:
         job = posted(client, body_of(120))
