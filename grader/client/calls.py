@@ -82,9 +82,8 @@ class Calls:
 
     def rewards(self, fields: Mapping[str, Any], key: str | None = None) -> Steps[RewardsResult]:
         """``POST /v1/rewards``."""
-        body = encode_json(
-            {name: value for name, value in fields.items() if value is not None}, "the request"
-        )
+        given = {name: value for name, value in _plain_limits(fields).items() if value is not None}
+        body = encode_json(given, "the request")
         key = key or uuid.uuid4().hex
         request = post("/v1/rewards", body, key=key, compress=self.compress)
         answer = yield from exchange(self._attempts(key), request)
@@ -203,15 +202,19 @@ def _fields(suite: str | None, options: GradeFields) -> dict[str, Any]:
         raise InputError(
             f"there is no option {unknown[0]!r}; there are {', '.join(GradeFields.__annotations__)}"
         )
-    fields: dict[str, Any] = {"suite": suite, **options}
-    limits = fields.get("limits")
-    if limits is not None:
-        given = asdict(limits) if isinstance(limits, Limits) else limits
-        fields["limits"] = {name: value for name, value in given.items() if value is not None}
+    fields = _plain_limits({"suite": suite, **options})
     for name in ("groups", "k"):
         if fields.get(name) is not None:
             fields[name] = list(fields[name])
     return fields
+
+
+def _plain_limits(fields: Mapping[str, Any]) -> dict[str, Any]:
+    limits = fields.get("limits")
+    if limits is None:
+        return dict(fields)
+    given = asdict(limits) if isinstance(limits, Limits) else limits
+    return {**fields, "limits": {name: value for name, value in given.items() if value is not None}}
 
 
 def _job_path(job_id: str) -> str:

@@ -36,12 +36,15 @@ class GradeResult:
 class RewardsResult(_Lenient):
     """Rewards in the order of the completions; None where one could not be graded, which is never a 0.
 
-    ``components`` has one object a completion, with the parts that its reward was made of.
+    ``components`` has one object a completion, with the parts that its reward was made of; ``flags`` says what a
+    program tried that it should not. ``verdicts`` and ``feedback`` are there where the request includes them.
     """
 
     rewards: list[float | None]
-    components: list[dict[str, Any] | None] = []
-    verdicts: list[dict[str, Any] | None] | None = None
+    components: list[dict[str, Any]] = []
+    flags: list[list[str]] = []
+    verdicts: list[dict[str, Any]] | None = None
+    feedback: list[str] | None = None
 
 
 class Job(_Lenient):

@@ -22,6 +22,7 @@ from grader.client import (
     RequestTooLarge,
     RetryPolicy,
 )
+from grader.limits import Limits
 
 PATIENT = RetryPolicy(attempts=1000, total_s=300, base_s=0.05, cap_s=0.5)
 
@@ -134,6 +135,14 @@ def test_a_batch_above_the_servers_cap_is_split_and_one_sample_refused(
             client.grade([{"task_id": "Nothing/1", "solution": ""}], "starter")
         with pytest.raises(NotFound):
             client.tasks("nothing")
+        few = [sample for sample in samples if "solution" in sample][:3]
+        rewarded = client.rewards(
+            suite="starter",
+            task_ids=[sample["task_id"] for sample in few],
+            completions=[sample["solution"] for sample in few],
+            limits=Limits(time_floor_s=2.0),
+        )
+        assert rewarded.rewards == [expected[sample["sample_id"]]["reward"] for sample in few]
         assert "starter" in {suite.name for suite in client.suites()}
         assert {task.task_id for task in client.tasks("starter")} >= {sample["task_id"] for sample in samples}
 
