@@ -20,6 +20,7 @@ from typing import Any
 
 from grader.dispatch.contract import Batch, PoolState, VerdictFields
 from grader.errors import InfrastructureError, OverloadedError
+from grader.server.parts import standard_parts
 from grader.server.serve import run
 from grader.server.settings import ServerSettings
 from grader.status import Status
@@ -122,12 +123,14 @@ def main() -> None:
     parser.add_argument("--api-keys-file", type=Path)
     parser.add_argument("--max-body-bytes", type=int, default=64 << 20)
     parser.add_argument("--max-connections", type=int, default=16_384)
+    parser.add_argument("--database-url")
     parser.add_argument("--log-level", default="info")
     for name in ("header", "body-idle", "write", "keep-alive"):
         parser.add_argument(f"--{name}-s", type=float, default=10.0)
     given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
     configure(given.pop("log_level"))
-    killed_by = run(ServerSettings(**given), NoopGrading())
+    parts = standard_parts(given.pop("database_url", None))
+    killed_by = run(ServerSettings(**given), NoopGrading(), parts)
     if killed_by is not None:
         os._exit(128 + killed_by)
 

@@ -9,6 +9,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from grader.dispatch.contract import Grading
@@ -61,7 +62,9 @@ def create_app(settings: ServerSettings, grading: Grading, parts: Sequence[Part]
     routers = [open_router, router, *(part.router for part in parts)]
     for each in routers:
         app.include_router(each)
-    document(app, [route for each in routers for route in each.routes])
+    routes = [route for each in routers for route in each.routes]
+    document(app, routes)
+    app.state.routes = routes
     app.add_middleware(FrontMiddleware, service=service)
     app.add_exception_handler(GraderError, _on_grader_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -81,14 +84,21 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         404: "there is nothing at this path; /docs lists what there is",
         405: "this path does not take that method; the Allow header names those it takes",
     }.get(error.status_code, str(error.detail))
-    return _response(
-        problem(
-            error.status_code,
-            said,
-            request_id=request.state.request_id,
-            headers={name.lower(): value for name, value in (error.headers or {}).items()},
-        )
-    )
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    if error.status_code == 405:
+        headers["allow"] = ", ".join(sorted(_allowed(request))) or headers.get("allow", "")
+    return _response(problem(error.status_code, said, request_id=request.state.request_id, headers=headers))
+
+
+def _allowed(request: Request) -> set[str]:
+    """The methods that a path takes; Starlette names those of the first route alone."""
+    path = request.scope["path"]
+    return {
+        method
+        for route in request.app.state.routes
+        if isinstance(route, APIRoute) and route.path_regex.match(path)
+        for method in route.methods or ()
+    }
 
 
 async def _on_invalid_parameters(request: Request, error: Exception) -> Response:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import resource
 import socket
+import time
 from collections.abc import Sequence
 from types import FrameType
 
@@ -27,6 +28,8 @@ _log = structlog.get_logger("grader.server")
 
 _BACKLOG = 4096
 _SPARE_DESCRIPTORS = 512
+# timeout(1) and some supervisors send what they get to the process and to its group: that is one signal.
+_ONE_SIGNAL_S = 0.2
 
 
 class DrainingServer(uvicorn.Server):
@@ -36,6 +39,7 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._event_loop: asyncio.AbstractEventLoop | None = None
+        self._drained_at = 0.0
         self.killed_by: int | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -44,15 +48,19 @@ class DrainingServer(uvicorn.Server):
         await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drain at the first signal, end at the second.
+        """Drain at the first signal, end at the second if that is not the same one twice.
 
         The signal is not raised again afterwards, as uvicorn would: after a drain the process exits with 0.
         """
+        now = time.monotonic()
         if not self._service.draining:
             self._service.draining = True
+            self._drained_at = now
             _log.info("draining", active=self._service.active)
             if not self.started:
                 self.should_exit = True
+            return
+        if now - self._drained_at < _ONE_SIGNAL_S:
             return
         self.killed_by = sig
         self.should_exit = self.force_exit = True
@@ -66,6 +74,8 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter)
 
     def _drop_connections(self) -> None:
+        # What is cancelled now is not to be logged as if it were a mistake.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 

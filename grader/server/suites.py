@@ -56,8 +56,8 @@ class Suites:
     def load(self, name: str, *, place: str = "suite", status: int = 422) -> Suite:
         """Return the suite of that name; reads its file if that has not been read. To be called in a thread.
 
-        Raises Refused with ``status`` and ``place`` for an unknown name, and with 503 where the suite is known but its
-        file cannot be had here; the log says why, the answer does not, since that names the server's folders.
+        Raises Refused with ``status`` and ``place`` for an unknown name, and where the suite is known but its file is
+        not here, or not as it should be; then the log says more than the answer, which would name the server's folders.
         """
         known = self._catalogue.get(name.lower(), name)
         with self._lock:
@@ -69,11 +69,11 @@ class Suites:
                     place=place,
                     status=status,
                 )
-            suite = self._read(known, place)
+            suite = self._read(known, place, status)
             self._loaded[known] = suite
             return suite
 
-    def _read(self, name: str, place: str) -> Suite:
+    def _read(self, name: str, place: str, status: int) -> Suite:
         try:
             if all(info.location is None for info in registry.available() if info.name == name):
                 raise SuiteError(
@@ -87,5 +87,5 @@ class Suites:
                 f"the data of suite {name} is not on this server; "
                 "whoever runs the server finds the reason in its log",
                 place=place,
-                status=503,
+                status=status,
             ) from error

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import structlog
 
 from grader.server.app import create_app
 from grader.server.settings import ServerSettings
@@ -29,6 +31,14 @@ def _noop_module():
 
 
 NOOP = _noop_module()
+
+
+@pytest.fixture(autouse=True)
+def quiet_log() -> Iterator[None]:
+    """Keep structlog's default, which draws every traceback with its variables, out of the tests."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.reset_defaults()
 
 
 class Front:

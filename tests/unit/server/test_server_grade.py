@@ -6,12 +6,14 @@ import asyncio
 import json
 
 import pytest
+from fastapi import APIRouter
 
 from grader.dispatch.contract import PoolState
 from grader.errors import SandboxError
 from grader.schema import Summary, Verdict
 from grader.server.answers import to_json
 from grader.server.models import GradeAnswer
+from grader.server.service import Part
 from grader.server.settings import ServerSettings
 
 NDJSON = {"accept": "application/x-ndjson"}
@@ -188,6 +190,13 @@ def test_unknown_paths_and_methods_are_problems(front, problem_in):
     answer = front.ask("DELETE", "/v1/grade")
     problem_in(answer, 405)
     assert answer.headers["allow"] == "POST"
+
+
+def test_a_path_with_several_routes_names_all_their_methods(make_front):
+    router = APIRouter()
+    router.add_api_route("/things", lambda: None, methods=["POST"])
+    router.add_api_route("/things", lambda: None, methods=["GET"])
+    assert make_front(parts=[Part(router=router)]).ask("PUT", "/things").headers["allow"] == "GET, POST"
 
 
 def test_readiness_follows_the_workers_and_the_drain(make_front, problem_in):
