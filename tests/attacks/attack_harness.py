@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from attack_programs.model import LIMITS, Attack, suite
+from attack_backends import Backend, Inside, cpu_of, look_inside
+from attack_programs.model import Attack, suite
 
 from grader.dispatch.blocking import BlockingEngine
 from grader.engines.local import LocalPool
@@ -22,6 +20,7 @@ MAX_GRADER_CPU_S = 2.0
 
 # Passes only where nothing of an earlier sample can be seen.
 WITNESS = """
+DEVICES = {"null", "zero", "full", "random", "urandom"}
 import ctypes, gc, os, random, signal, stat, sys, threading
 
 def clean():
@@ -29,7 +28,7 @@ def clean():
     assert os.getcwd() == "/tmp"
     assert stat.S_IMODE(os.stat("/tmp").st_mode) == 0o700
     assert os.statvfs("/tmp").f_bfree * os.statvfs("/tmp").f_bsize >= (15 << 20)
-    assert os.listdir("/dev") and set(os.listdir("/dev")) <= {"null", "zero", "full", "random", "urandom"}
+    assert os.listdir("/dev") and set(os.listdir("/dev")) <= DEVICES, os.listdir("/dev")
     mask = os.umask(0o022)
     assert mask == 0o022 or mask == os.umask(mask), oct(mask)
     assert threading.active_count() == 1
@@ -53,24 +52,22 @@ def solve(n):
     return n * 7919 + 104729
 """
 
-
-@dataclass(frozen=True)
-class State:
-    """What an attack may not change: the processes of the cell and their open descriptors."""
-
-    supervisor: int
-    processes: tuple[int, ...]
-    descriptors: dict[int, tuple[str, ...]]
+_GVISOR_DEVICES = (
+    '"urandom"}',
+    '"urandom", "fd", "fuse", "net", "ptmx", "pts", "shm", "stdin", "stdout", "stderr", "tty"}',
+)
 
 
 class Harness:
     """Grades attacks one after the other in one cell."""
 
-    def __init__(self, backend: str, cache: Path) -> None:
+    def __init__(self, backend: Backend, cache: Path) -> None:
         self.backend = backend
-        pool = LocalPool(limits=LIMITS, workers=1, sandbox=backend)
-        self._pool = pool
-        self._engine = BlockingEngine(pool, suite(), limits=LIMITS)
+        self._pool = LocalPool(
+            limits=backend.limits, workers=1, sandbox=backend.sandbox, runtime=backend.runtime
+        )
+        self._engine = BlockingEngine(self._pool, suite(), limits=backend.limits)
+        self.witness = WITNESS if backend.host_sees_samples else WITNESS.replace(*_GVISOR_DEVICES)
         self._cache = cache
         self._count = 0
 
@@ -79,7 +76,8 @@ class Harness:
             patch.setenv("GRADER_CACHE_DIR", str(self._cache))
             self._engine.__enter__()
         # Everything that a cell makes on first use is made before the first attack.
-        for source in (WITNESS, WITNESS.replace("import ctypes", "import ctypes, numpy"), WITNESS):
+        with_numpy = self.witness.replace("import ctypes", "import ctypes, numpy")
+        for source in (self.witness, with_numpy, self.witness):
             self.must_be_clean(self.grade(source))
         self._memory = self.worker_memory()
         return self
@@ -104,16 +102,17 @@ class Harness:
         """The layers that verdicts are stamped with."""
         return tuple(self._engine.stamp["layers"])
 
-    def state(self) -> State:
+    def state(self) -> Inside:
         """Return what is the same before and after an attack."""
-        below = tuple(sorted(descendants(self.worker)))
-        launcher = next(pid for pid in below if parent_of(pid) == self.worker)
-        supervisor = next(pid for pid in below if parent_of(pid) == launcher)
-        return State(supervisor, below, {pid: descriptors_of(pid) for pid in below})
+        return look_inside(self.backend, self.worker)
 
-    def grader_cpu_s(self) -> float:
-        """CPU seconds that worker, supervisor and zygotes have used so far, without the samples'."""
-        return sum(cpu_of(pid) for pid in (self.worker, *descendants(self.worker)))
+    def grader_cpu_s(self, inside: Inside) -> float:
+        """CPU seconds that worker, supervisor and zygotes have used so far, without the samples'.
+
+        Of processes in a kernel of their own nothing is known here: then it is the worker alone.
+        """
+        seen = inside.processes if self.backend.host_sees_samples else ()
+        return sum(cpu_of(pid) for pid in (self.worker, *seen))
 
     def worker_memory(self) -> int:
         """Bytes resident in the worker."""
@@ -134,58 +133,20 @@ class Harness:
 
     def withstand(self, attack: Attack) -> dict[str, Any]:
         """Grade an attack; fail if it passes, or leaves or breaks anything."""
-        before, cpu_before, memory_before = self.state(), self.grader_cpu_s(), self.worker_memory()
+        before, memory_before = self.state(), self.worker_memory()
+        cpu_before = self.grader_cpu_s(before)
         verdict = self.grade(attack.source, attack.task)
-        cpu = self.grader_cpu_s() - cpu_before
-        assert verdict["status"] in attack.statuses, (
+        cpu = self.grader_cpu_s(before) - cpu_before
+        assert verdict["status"] in self.backend.statuses(attack), (
             verdict["status"],
             verdict["error"],
             verdict["stdout_tail"],
         )
         assert verdict["attempts"] == 1, "it cost the cell"
-        assert verdict["cpu_s"] <= attack.steps * LIMITS.time_floor_s + 1.0
+        assert verdict["cpu_s"] <= attack.steps * self.backend.limits.time_floor_s + 1.0
         assert cpu <= MAX_GRADER_CPU_S, f"judging it cost {cpu:.1f} CPU seconds"
-        self.must_be_clean(self.grade(WITNESS))
-        after = self.state()
-        assert after == before, "processes or descriptors differ"
+        self.must_be_clean(self.grade(self.witness))
+        assert self.state() == before, "processes or descriptors differ, or the cell is another"
         assert self.worker_memory() - memory_before <= MAX_GROWTH
         assert self.grown() <= 2 * MAX_GROWTH, "small steps"
         return verdict
-
-
-def descendants(pid: int) -> Iterator[int]:
-    """Yield the processes below one."""
-    try:
-        threads = list(Path(f"/proc/{pid}/task").iterdir())
-    except FileNotFoundError:
-        return
-    for thread in threads:
-        for child in map(int, (thread / "children").read_text().split()):
-            yield child
-            yield from descendants(child)
-
-
-def parent_of(pid: int) -> int:
-    return int(_stat(pid)[1])
-
-
-def cpu_of(pid: int) -> float:
-    """CPU seconds of a process, without its children."""
-    user, system = _stat(pid)[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-
-
-def _stat(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-
-def descriptors_of(pid: int) -> tuple[str, ...]:
-    """The open descriptors of a process, and what kind of thing each is."""
-    folder = Path(f"/proc/{pid}/fd")
-    found = []
-    for entry in folder.iterdir():
-        try:
-            found.append(f"{entry.name} {os.readlink(entry)}")  # noqa: PTH115
-        except FileNotFoundError:
-            continue
-    return tuple(sorted(found))

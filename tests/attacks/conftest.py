@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,25 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from attack_backends import BACKENDS, Backend
 from attack_harness import Harness
 
 from grader import settings
-from grader.sandbox import rootfs
+from grader.sandbox import factory, images, rootfs
 
-BACKENDS = ("namespaces",)
-"""A further kind of cell is one more word here."""
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the attacks that a backend is not tried with (``Backend.attacks``)."""
+    tried = {name: {attack.name for attack in backend.attacks()} for name, backend in BACKENDS.items()}
+    kept, left_out = [], []
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        attack, backend = parameters.get("attack"), parameters.get("backend")
+        wanted = attack is None or backend not in tried or attack.name in tried[backend]
+        (kept if wanted else left_out).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
 
 
 @pytest.fixture(scope="session")
@@ -30,13 +43,19 @@ def attack_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    """The kind of cell under attack."""
-    return str(request.param)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """The kind of cell under attack; skipped where it cannot be made, but in CI failed."""
+    chosen = BACKENDS[request.param]
+    missing = factory.unavailable_reason(chosen.sandbox, chosen.runtime)
+    if missing:
+        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+    if chosen.sandbox == "docker":
+        images.build()
+    return chosen
 
 
 @pytest.fixture(scope="session")
-def harness(backend: str, attack_cache: Path) -> Iterator[Harness]:
+def harness(backend: Backend, attack_cache: Path) -> Iterator[Harness]:
     """An engine with one worker and one cell."""
     with Harness(backend, attack_cache) as made:
         yield made

@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attack_programs.model import LIMITS, suite
+from attack_backends import Backend
+from attack_programs.model import suite
 
+from grader.limits import Limits
 from grader.sandbox import factory
 from grader.sandbox.cell import Done
 from grader.sandbox.factory import CellSource
@@ -57,14 +59,16 @@ WRONG = "def solve(*arguments):\n    print('a line')\n    return 7\n"
 class Recorder:
     """Grades in one cell, and keeps every frame that is sent to it, in the order in which they are sent."""
 
-    def __init__(self, source: CellSource) -> None:
+    def __init__(self, source: CellSource, limits: Limits) -> None:
         self.record: list[tuple[int, bytes]] = []
         self._key = source.key
-        self._cell = source.make(LIMITS)
+        self._limits = limits
+        self._cell = source.make(limits)
         send = self._cell._send
 
         def recorded(kind: int, payload: bytes) -> None:
-            self.record.append((kind, bytes(payload)))
+            if kind != wire.TICK:  # how much CPU time the container has used, by the host's count
+                self.record.append((kind, bytes(payload)))
             send(kind, payload)
 
         # All that is written to a cell goes through this one method.
@@ -84,7 +88,7 @@ class Recorder:
     def grade(self, task: Task, source: str, *, fail_fast: bool) -> dict[str, Any]:
         """Return the verdict; ``record`` has what was sent for it."""
         self.record.clear()
-        policy = Policy(LIMITS, None, fail_fast)
+        policy = Policy(self._limits, None, fail_fast)
         return self._converse(grade(Program(task.task_id, "a", source), task, self.store, policy, {}, 1))
 
     def _converse(self, conversation: Conversation[Any]) -> Any:
@@ -99,7 +103,7 @@ class Recorder:
     def _run(self, request: RunRequest) -> Done:
         cell = self._cell
         run = cell.start_run(
-            request.encoded(LIMITS, cell.address_space),
+            request.encoded(self._limits, cell.address_space, exact_clocks=cell.exact_clocks),
             request.limits,
             group_sizes=request.group_sizes,
             zygote=request.zygote,
@@ -116,8 +120,10 @@ class Recorder:
 
 
 @pytest.fixture(scope="module")
-def recorder(backend: str, attack_cache: Path) -> Iterator[Recorder]:
-    with Recorder(factory.prepare(backend, attack_cache)) as made:
+def recorder(backend: Backend, attack_cache: Path) -> Iterator[Recorder]:
+    with Recorder(
+        factory.prepare(backend.sandbox, attack_cache, runtime=backend.runtime), backend.limits
+    ) as made:
         yield made
 
 
@@ -212,7 +218,6 @@ def test_nothing_of_an_expected_answer_is_in_what_a_cell_receives(recorder: Reco
     bundle = recorder.store.open(task)
     expected = bundle.expected([0, 1, 2, 3])
     secrets = [expected.frame(test)[wire.HEADER.size + 1 :] for test in range(4)]
-    bundle.close()
     received = b"".join(payload for _, payload in recorder.record)
     assert len(received) > 100
     assert not [found for found in secrets if found[4:] in received]
