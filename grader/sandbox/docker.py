@@ -58,6 +58,7 @@ class DockerCell(Cell):
         self._group: cgroup.Group | None = None
         self._host_cpu = Path()
         self._next_tick = 0.0
+        self._stopped = False
         try:
             self.image = images.find(self._client, image or images.reference())
             self._gvisor = runtime is not None and docker_engine.is_gvisor(self._client, runtime)
@@ -68,6 +69,7 @@ class DockerCell(Cell):
             self._limit_address_space(limits.memory_bytes)
             self._start(limits)
             self._configure(allow_missing)
+            docker_orphans.remove_left(self._client)
         except BaseException:
             self.close()
             raise

@@ -18,6 +18,10 @@ _TIMEOUT_S = 120
 _KNOCK_AGAIN_S = 0.2
 
 
+class DaemonAwayError(SandboxError):
+    """Nothing answers where the daemon was: it has ended, or is being restarted."""
+
+
 def connect(patience_s: float = 0.0) -> Any:
     """Return a ``docker.APIClient`` of the daemon on this machine (``DOCKER_HOST``, or the usual socket).
 
@@ -40,7 +44,7 @@ def connect(patience_s: float = 0.0) -> Any:
         _knock(where.removeprefix("unix://"), time.monotonic() + patience_s)
         client = docker.APIClient(base_url=where, version="auto", timeout=_TIMEOUT_S)
     except (docker.errors.DockerException, OSError) as error:
-        raise SandboxError(_unreachable(where, str(error))) from error
+        raise DaemonAwayError(_unreachable(where, str(error))) from error
     version = tuple(int(part) for part in client.api_version.split("."))
     if version < MINIMUM_API:
         found = client.version().get("Version", "?")
@@ -97,14 +101,19 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
 
 @contextmanager
 def explained(doing: str) -> Iterator[None]:
-    """Turn the SDK's errors inside the block into SandboxErrors that name the cause and what mends it."""
+    """Turn the SDK's errors inside the block into SandboxErrors that name the cause and what mends it.
+
+    A daemon that went away is a DaemonAwayError.
+    """
     import docker
     import requests  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     try:
         yield
     except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
-        raise SandboxError(explain(doing, str(getattr(error, "explanation", None) or error))) from error
+        away = isinstance(error, requests.exceptions.ConnectionError | ConnectionError | FileNotFoundError)
+        text = explain(doing, str(getattr(error, "explanation", None) or error))
+        raise (DaemonAwayError if away else SandboxError)(text) from error
 
 
 def explain(doing: str, error: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
 
+from grader.errors import SandboxError
 from grader.sandbox import docker_engine
 
 ROLE_LABEL, OWNER_LABEL = "grader.sandbox", "grader.owner"
@@ -61,6 +63,18 @@ def reap(client: Any) -> int:
     return removed
 
 
+_left: set[str] = set()
+
+
 def remove(client: Any, container: str) -> None:
-    """Kill and remove a container, which may be gone already."""
+    """Kill and remove a container, which may be gone already. One that cannot be removed is remembered."""
+    _left.add(container)
     docker_engine.ignoring_missing(lambda: client.remove_container(container, force=True, v=True))
+    _left.discard(container)
+
+
+def remove_left(client: Any) -> None:
+    """Remove what could not be removed before, e.g. because the daemon was being restarted."""
+    for container in list(_left):
+        with contextlib.suppress(SandboxError), docker_engine.explained("cannot remove a container"):
+            remove(client, container)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from grader.errors import InputError, SandboxError
 from grader.limits import Limits
+from grader.sandbox import pool
 from grader.sandbox.cell import Cell
+from grader.sandbox.pool import Renewal
 
 BACKENDS = ("namespaces", "docker")
 # What may be missing where --allow-missing names it; nothing else can be done without.
@@ -22,7 +25,8 @@ class CellSource:
     """What an engine's cells are made from; it travels to the workers.
 
     ``key`` names the interpreter and packages that programs find, for caches of what they answer. ``digest`` names
-    everything in the cell, the runner included (a container's image by its digest), for caches of verdicts.
+    everything in the cell, the runner included (a container's image by its digest), for caches of verdicts. With a
+    ``renewal``, the cells of a worker come from a warm pool; without, a cell lives as long as its worker.
     """
 
     backend: str
@@ -32,18 +36,32 @@ class CellSource:
     runtime: str | None = None
     image: str | None = None
     allow_missing: tuple[str, ...] = ()
+    renewal: Renewal | None = None
+    starts: Path | None = None
 
     def make(self, limits: Limits) -> Cell:
         """Return a new cell. Raises SandboxError where it cannot be made."""
-        if self.backend == "docker":
-            from grader.sandbox.docker import DockerCell
+        if self.backend != "docker":
+            return make_cell(self.backend, self.root, limits)
+        if self.renewal is None:
+            return self._container(limits, _RESTART_S)
+        make = partial(self._container, limits, 0.0)  # the pool is patient itself
+        return pool.PooledCell(pool.entered((self, limits), make, self.renewal, _RESTART_S))
 
-            # The daemon has answered when this was made: if it does not now, it is being restarted.
-            return DockerCell(
-                limits, image=self.image, runtime=self.runtime, allow_missing=self.allow_missing,
-                patience_s=_RESTART_S,
-            )  # fmt: skip
-        return make_cell(self.backend, self.root, limits)
+    def _container(self, limits: Limits, patience_s: float) -> Cell:
+        from grader.sandbox import docker_starts
+
+        make = partial(
+            make_cell,
+            "docker",
+            None,
+            limits,
+            self.runtime,
+            image=self.image,
+            allow_missing=self.allow_missing,
+        )
+        # The daemon has answered when this was made: if it does not now, it is being restarted.
+        return docker_starts.patiently(make, self.starts, patience_s)
 
 
 def prepare(
@@ -53,11 +71,13 @@ def prepare(
     runtime: str | None = None,
     image: str | None = None,
     allow_missing: tuple[str, ...] = (),
+    renewal: Renewal | None = None,
     on_progress: Callable[[], None] = lambda: None,
 ) -> CellSource:
     """Check that cells can be made, remove those of graders that crashed, and make what cells are made from.
 
     ``sandbox`` is a backend or ``auto``, which means ``namespaces``: never something weaker because that is missing.
+    ``renewal`` is for ``docker``: when a container is replaced by a fresh one from a warm pool.
     Raises InputError for options that do not go together, SandboxError with the remedy for what is missing.
     """
     backend = checked_backend(sandbox, runtime, image)
@@ -68,7 +88,11 @@ def prepare(
             f"the {backend} sandbox is never made without {', '.join(unknown)}; what may be missing: {choices}"
         )
     if backend == "docker":
-        return _prepare_docker(runtime, image, allow_missing)
+        return _prepare_docker(cache, runtime, image, allow_missing, renewal)
+    if renewal is not None:
+        raise InputError(
+            "a warm pool, and with it --one-shot, is for the docker sandbox; give --sandbox docker with it"
+        )
     from grader.sandbox import preflight, rootfs
 
     preflight.require(allow_missing)
@@ -78,7 +102,13 @@ def prepare(
     return CellSource(backend, rootfs.root_key(), digest, root=root, allow_missing=allow_missing)
 
 
-def _prepare_docker(runtime: str | None, image: str | None, allow_missing: tuple[str, ...]) -> CellSource:
+def _prepare_docker(
+    cache: Path,
+    runtime: str | None,
+    image: str | None,
+    allow_missing: tuple[str, ...],
+    renewal: Renewal | None,
+) -> CellSource:
     # The Docker SDK is an extra, and its import takes as long as making the embedded cell.
     from grader.sandbox import docker_engine, docker_orphans, images
 
@@ -91,7 +121,16 @@ def _prepare_docker(runtime: str | None, image: str | None, allow_missing: tuple
     finally:
         client.close()
     key = found.root_key or found.id.removeprefix("sha256:")[:16]
-    return CellSource("docker", key, found.id, runtime=runtime, image=found.id, allow_missing=allow_missing)
+    return CellSource(
+        "docker",
+        key,
+        found.id,
+        runtime=runtime,
+        image=found.id,
+        allow_missing=allow_missing,
+        renewal=renewal,
+        starts=cache / "docker-starts",
+    )
 
 
 def make_cell(
