@@ -131,9 +131,9 @@ class FairQueue:
     """Waiting items of all tenants, served by weighted fairness over cost.
 
     Start-time fair queueing (Goyal, Vin, Cheng: SIGCOMM 1996): a tenant's next item is due at the virtual time at
-    which its last one was due, plus that one's cost over its weight; the tenant with the earliest is served. A tenant
-    that comes, or comes back, is due at once but not earlier than those who wait already: it gets nothing for the
-    time in which it wanted nothing. When nothing waits, nobody is owed anything, and all is forgotten.
+    which its last one was due, plus that one's cost over its weight; the tenant with the earliest is served, and
+    its item's time is the time. A tenant that comes, or comes back later than it was due, is due now: it gets nothing
+    for the time in which it wanted nothing. When nothing waits, nobody is owed anything, and all is forgotten.
 
     Within a tenant, interactive items go before background ones, except that background ones get
     ``background_share`` of the cost that the tenant is given, so that they do not wait for ever.
@@ -147,6 +147,7 @@ class FairQueue:
         self._waiting: LazyHeap[_Flow] = LazyHeap(lambda flow: flow.tag if flow.live else None)
         self._resting: LazyHeap[_Flow] = LazyHeap(self._resting_key)
         self._live = 0
+        self._now = 0.0  # virtual time: when the item that was served last was due
 
     def __len__(self) -> int:
         """How many items wait."""
@@ -168,11 +169,17 @@ class FairQueue:
             "waiting": len(self._waiting),
             "resting": len(self._resting),
             "queued": self._live,
+            "in_requests": sum(
+                len(request.heap)
+                for flow in self._flows.values()
+                for lane in (flow.interactive, flow.background)
+                for request in lane.requests.values()
+            ),
         }
 
     def push(self, entry: Entry) -> None:
         """Queue a new item behind its tenant's others."""
-        flow = self._woken(entry.item.tenant)
+        flow = self._flow(entry.item.tenant)
         entry.queued = True
         flow.lane(entry.item.priority).push(entry, next(self._order))
         self._live += 1
@@ -182,7 +189,7 @@ class FairQueue:
     def put_back(self, entries: Iterable[Entry]) -> None:
         """Queue items that came back, in front of their tenants' others; what they were charged is given back."""
         for entry in reversed(list(entries)):
-            flow = self._woken(entry.item.tenant)
+            flow = self._flow(entry.item.tenant)
             if flow is entry.flow:
                 flow.tag -= entry.charge_s / entry.item.weight
             entry.queued = True
@@ -195,7 +202,7 @@ class FairQueue:
         flow = self._waiting.least()
         if flow is None:
             return None
-        now = flow.tag
+        self._now = flow.tag
         entry = self._lane_in_turn(flow).pop()
         entry.queued = False
         entry.flow = flow
@@ -203,7 +210,7 @@ class FairQueue:
         self._charge(flow, entry)
         self._live -= 1
         self._settle(flow)
-        while (idle := self._resting.least()) is not None and idle.tag <= now:
+        while (idle := self._resting.least()) is not None and idle.tag <= self._now:
             del self._flows[idle.tenant]
         return entry
 
@@ -216,16 +223,10 @@ class FairQueue:
         if not flow.live:
             self._settle(flow)
 
-    def _woken(self, tenant: str) -> _Flow:
+    def _flow(self, tenant: str) -> _Flow:
         flow = self._flows.get(tenant)
-        if flow is not None and flow.live:
-            return flow
-        first = self._waiting.least()
-        now = first.tag if first is not None else 0.0
         if flow is None:
-            flow = self._flows[tenant] = _Flow(tenant, now)
-        else:
-            flow.tag = max(flow.tag, now)
+            flow = self._flows[tenant] = _Flow(tenant, self._now)
         return flow
 
     def _lane_in_turn(self, flow: _Flow) -> _Lane:
@@ -249,6 +250,7 @@ class FairQueue:
             self._flows.clear()
             self._waiting.clear()
             self._resting.clear()
+            self._now = 0.0
         elif flow.live:
             self._waiting.push(flow)
         else:

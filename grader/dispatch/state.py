@@ -143,7 +143,10 @@ class Dispatcher:
         return entry.failures + 1 if entry else 0
 
     def sizes(self) -> Mapping[str, int]:
-        """Return how many entries every table has. All but ``workers`` and ``learned`` are 0 when nothing is left."""
+        """Return how many entries every table has, for the search for leaks; O(requests).
+
+        All but ``workers`` and ``learned`` are 0 when nothing is left.
+        """
         return {
             "items": len(self._entries),
             "requests": len(self._requests),

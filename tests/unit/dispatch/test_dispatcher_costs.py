@@ -88,3 +88,13 @@ def test_a_lazy_heap_finds_the_least_whatever_changed(changes, rejected):
         found = heap.least(but)
         assert (found.key if found else None) == min(keys, default=None)
     assert len(heap) <= 64 + 2 * 10
+
+
+def test_a_lazy_heap_does_not_grow_with_changes():
+    things = [Thing() for _ in range(10)]
+    heap = LazyHeap(lambda thing: thing.key)
+    for index in range(2000):
+        things[index % 10].key = index
+        heap.push(things[index % 10])
+    assert len(heap) <= 64 + 2 * 10
+    assert heap.least() is things[0]

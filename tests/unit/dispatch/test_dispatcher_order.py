@@ -101,6 +101,23 @@ def test_a_tenant_gains_nothing_by_coming_anew_for_every_item(make_desk):
     assert len(mine & set(order(desk))) <= 2
 
 
+def test_a_tenant_loses_nothing_by_coming_anew_for_every_item(make_desk):
+    """One that sends an item when the last one is done gets as much as one that has all of them queued."""
+    desk = make_desk(**ONE_BY_ONE)
+    desk.submit(50, tenant="steady", request_id="1", cost_s=1.0)
+    desk.workers("a")
+    spent = {True: 0.0, False: 0.0}
+    mine = set(desk.submit(1, tenant="bursty", request_id="b", cost_s=0.1))
+    for index in range(200):
+        number = desk.at["a"][0]
+        cost_s = 0.1 if number in mine else 1.0
+        spent[number in mine] += cost_s
+        if number in mine:
+            mine |= set(desk.submit(1, tenant="bursty", request_id=f"b{index}", task_key="b", cost_s=0.1))
+        desk.finish("a", number, cost_s)
+    assert 0.8 < spent[True] / spent[False] < 1.2
+
+
 def test_a_tenant_pays_by_what_its_samples_really_cost(make_desk):
     """Every sample brings a new task of unknown cost; those of one tenant are a hundred times as expensive."""
     desk = make_desk(**ONE_BY_ONE)
@@ -139,7 +156,7 @@ def test_background_that_trickles_in_gets_no_more_than_its_share(make_desk):
     desk.workers("a")
     background = set()
     for index in range(500):
-        if not desk.machine.queued().get(("t", "background")):
+        if index % 3 == 0 and not desk.machine.queued().get(("t", "background")):
             background |= set(desk.submit(1, request_id=f"j{index}", priority="background"))
         desk.finish("a", desk.at["a"][0])
     assert len(background & set(order(desk))) == pytest.approx(50, abs=2)

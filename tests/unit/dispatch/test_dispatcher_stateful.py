@@ -324,7 +324,8 @@ class DispatcherModel(RuleBasedStateMachine):
         waiting = [live for number, live in self.live.items() if not self.holders(number)]
         for worker in self.workers.values():
             if not worker.silent and not worker.paused and len(worker.held) < MIN_IN_FLIGHT:
-                assert all(worker in live.lost_by for live in waiting)
+                reachable = {other for other in self.workers.values() if not other.silent}
+                assert all(worker in live.lost_by and reachable - live.lost_by for live in waiting)
 
     @invariant()
     def silent_workers_items_are_hedged_where_they_can_be(self):
