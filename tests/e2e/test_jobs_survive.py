@@ -150,6 +150,23 @@ def test_stopped_service_ends_at_once_and_another_goes_on(service: JobService) -
     assert len(service.graded()) == SAMPLES
 
 
+def test_stopping_service_ends_the_streams_that_follow_jobs(service: JobService) -> None:
+    service.start()
+    job = service.post(body_of(20_000))["id"]
+    with service.client.stream("GET", f"/v1/jobs/{job}/verdicts", params={"wait": True}) as stream:
+        lines = stream.iter_lines()
+        first = [next(lines) for _ in range(10)]
+        assert service.process is not None
+        service.process.send_signal(signal.SIGTERM)
+        seen = first + list(lines)
+    assert service.process.wait(60) == 0
+    assert len(seen) < 20_000
+    service.start()
+    assert service.client.get(f"/v1/jobs/{job}").json()["recorded"] >= len(seen)
+    lines_again = service.client.get(f"/v1/jobs/{job}/verdicts").text.splitlines()
+    assert lines_again[: len(seen)] == seen
+
+
 def test_deleted_job_is_cancelled_and_leaves_nothing(service: JobService, tmp_path: Path) -> None:
     service.options.sample_s = 0.02
     service.start()

@@ -156,10 +156,11 @@ async def _lines(service: Service, tenant: str, job_id: str, after: int, wait: b
         if lines:
             after += len(lines)
             yield "".join(f"{line}\n" for line in lines)
-        elif not wait or service.draining or job.state in FINISHED:
+        if len(lines) == _LINES_AT_ONCE:
+            continue
+        if not wait or service.draining or job.state in FINISHED:
             return
-        else:
-            await runner.changed(change)
+        await runner.changed(change)
 
 
 def _outline(service: Service, owner: Owner, body: bytes) -> Batch:

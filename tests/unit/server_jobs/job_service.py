@@ -163,6 +163,7 @@ class JobService:
             return found[0] if found else None
 
         base = wait_until(url, "the service listens")
+        self.client.close()
         self.client = httpx.Client(base_url=base, timeout=DEADLINE_S)
         wait_until(self._answers, "the service answers")
 
