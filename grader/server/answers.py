@@ -72,14 +72,16 @@ class Asked:
             take(self._unjudged(program, *why))
 
     async def _take_all(self, missing: dict[str, Program], take: Take) -> None:
-        grading, batch = self.service.grading, self.batch
-        verdicts = grade_once(grading.grade, batch) if self.use_cache else grading.grade(batch)
+        service, batch = self.service, self.batch
+        verdicts = grade_once(service.grade, batch) if self.use_cache else service.grade(batch)
         async with aclosing(cast(Any, verdicts)):
             async for verdict in verdicts:
                 if missing.pop(verdict["sample_id"], None) is None:
                     _log.error("verdict_not_asked_for", sample_id=verdict["sample_id"])
-                else:
-                    take(without_our_affairs(verdict))
+                    continue
+                if verdict["cached"] and service.observer is not None:
+                    service.observer.copied(batch.suite.name, verdict, time.monotonic() - self.began)
+                take(without_our_affairs(verdict))
 
     def _with_given_names(self, take: Take) -> Take:
         names = self.task_ids

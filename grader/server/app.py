@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, cast
 
 import structlog
 from fastapi import FastAPI, Request
@@ -17,12 +19,16 @@ from grader.errors import GraderError
 from grader.server.auth import KeyRing
 from grader.server.bodies import place_of
 from grader.server.middleware import FrontMiddleware, log_failure
+from grader.server.observed import Observer, metrics_router, observing
 from grader.server.openapi import document
 from grader.server.problems import FieldError, Problem, problem, problem_of
 from grader.server.routes import open_router, router
 from grader.server.service import Part, Service
 from grader.server.settings import ServerSettings
 from grader.server.suites import Suites
+from grader.telemetry.metrics import Metrics
+from grader.telemetry.requests import RequestMetrics
+from grader.telemetry.traces import make_traces
 from grader.version import __version__
 
 _log = structlog.get_logger("grader.server")
@@ -40,13 +46,18 @@ def create_app(settings: ServerSettings, grading: Grading, parts: Sequence[Part]
     """
     keys = KeyRing(settings.api_keys_file) if settings.api_keys_file is not None else None
     service = Service(settings=settings, grading=grading, suites=Suites(settings.suites), keys=keys)
+    metrics = Metrics(suites=service.suites.names, tenants=keys.tenants if keys else ())
+    traces = make_traces()
+    service.observer = Observer(metrics, traces)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             try:
+                stack.push_async_callback(asyncio.to_thread, traces.close)
                 stack.push_async_callback(grading.close)
                 await grading.start()
+                await stack.enter_async_context(observing(service, metrics))
                 for part in parts:
                     if part.lifespan is not None:
                         await stack.enter_async_context(part.lifespan(service))
@@ -56,16 +67,22 @@ def create_app(settings: ServerSettings, grading: Grading, parts: Sequence[Part]
             yield
 
     app = FastAPI(
-        title="grader", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None
+        title="grader",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        telemetry=cast(Any, traces.fastapi),
     )
     app.state.service = service
-    routers = [open_router, router, *(part.router for part in parts)]
+    routers = [open_router, metrics_router, router, *(part.router for part in parts)]
     for each in routers:
         app.include_router(each)
     routes = [route for each in routers for route in each.routes]
     document(app, routes)
     app.state.routes = routes
     app.add_middleware(FrontMiddleware, service=service)
+    app.add_middleware(RequestMetrics, metrics=metrics)
     app.add_exception_handler(GraderError, _on_grader_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_parameters)

@@ -98,6 +98,11 @@ class KeyRing:
         self._stamp = self._file_stamp()
         self._load()
 
+    @property
+    def tenants(self) -> frozenset[str]:
+        """The tenants that have keys."""
+        return frozenset(gate.line.tenant for gate in self._gates.values())
+
     def caller(self, key: str) -> Caller:
         """Return who has this key. Raises Refused: 401 for an unknown key, 403 for a disabled one, 429."""
         self._look()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from fastapi import APIRouter, Request
 
-from grader.dispatch.contract import Grading
+from grader.dispatch.contract import Batch, Grading, VerdictFields
 from grader.server.settings import ServerSettings
 from grader.server.suites import Suites
 
 if TYPE_CHECKING:
     from grader.server.auth import KeyRing
+    from grader.server.observed import Observer
 
 UNKNOWN_STAMP: Mapping[str, Any] = {"backend": "unknown", "layers": ()}
 
@@ -23,7 +24,7 @@ UNKNOWN_STAMP: Mapping[str, Any] = {"backend": "unknown", "layers": ()}
 class Service:
     """The running service. ``draining``: it takes no new work. ``active`` counts what has to end before it may stop.
 
-    ``startup_error`` is what kept it from starting.
+    ``startup_error`` is what kept it from starting. ``observer`` counts and traces what is graded.
     """
 
     settings: ServerSettings
@@ -33,6 +34,7 @@ class Service:
     draining: bool = False
     active: int = 0
     startup_error: Exception | None = None
+    observer: Observer | None = None
     shared: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
@@ -43,6 +45,11 @@ class Service:
             yield
         finally:
             self.active -= 1
+
+    def grade(self, batch: Batch) -> AsyncIterator[VerdictFields]:
+        """Grade a batch as ``grading.grade`` does, seen by metrics and traces."""
+        verdicts = self.grading.grade(batch)
+        return verdicts if self.observer is None else self.observer.watched(batch, verdicts)
 
     @property
     def stamp(self) -> Mapping[str, Any]:

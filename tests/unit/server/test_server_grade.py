@@ -243,3 +243,20 @@ def test_limits_are_lowered_to_nothing_without_a_key(make_front):
     front = make_front(ServerSettings())
     answer = front.grade("x", limits={"memory_bytes": 1 << 28})
     assert answer.json()["summary"]["limits"]["memory_bytes"] == 1 << 28
+
+
+def test_metrics_count_verdicts_requests_and_the_pool(front):
+    async def conversation(client):
+        samples = [{"task_id": "Starter/0", "solution": f"x = 1  # {n}"} for n in range(3)]
+        await client.post("/v1/grade", json={"suite": "starter", "samples": samples})
+        await client.get("/v1/suites/nope/tasks")
+        return (await client.get("/metrics")).text
+
+    lines = front.talk(conversation).splitlines()
+    assert 'grader_verdicts_total{status="passed",suite="starter"} 3.0' in lines
+    assert 'grader_cache_hits_total{suite="starter"} 2.0' in lines
+    assert 'grader_end_to_end_seconds_count{suite="starter"} 3.0' in lines
+    assert 'grader_queue_wait_seconds_count{suite="starter"} 1.0' in lines
+    assert 'grader_workers{state="ready"} 2.0' in lines
+    assert 'grader_http_requests_total{method="POST",route="/v1/grade",status="2xx"} 1.0' in lines
+    assert 'grader_http_requests_total{method="GET",route="/v1/suites/{name}/tasks",status="4xx"} 1.0' in lines

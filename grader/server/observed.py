@@ -1,0 +1,75 @@
+"""What metrics and traces see of the grading: every verdict, as it passes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from grader.dispatch.contract import Batch, PoolState, VerdictFields
+from grader.server.service import Service, service_of
+from grader.telemetry.metrics import Metrics
+from grader.telemetry.requests import polled
+from grader.telemetry.traces import Traces
+
+_STATE_EVERY_S = 1.0
+
+metrics_router = APIRouter(tags=["health"])
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """Counts and traces verdicts."""
+
+    metrics: Metrics
+    traces: Traces
+
+    def watched(self, batch: Batch, verdicts: AsyncIterator[VerdictFields]) -> AsyncIterator[VerdictFields]:
+        """Pass a batch's verdicts on; the batch counts as arrived now."""
+        suite = batch.suite.name
+        counted = self._counted(suite, verdicts)
+        return self.traces.batch(
+            counted, request_id=batch.request_id, suite=suite, samples=len(batch.programs)
+        )
+
+    def copied(self, suite: str, verdict: VerdictFields, end_to_end_s: float) -> None:
+        """Count a verdict that was copied from an identical program's."""
+        self.metrics.verdict(verdict, suite=suite, end_to_end_s=end_to_end_s)
+
+    async def _counted(
+        self, suite: str, verdicts: AsyncIterator[VerdictFields]
+    ) -> AsyncGenerator[VerdictFields, None]:
+        began = time.monotonic()
+        async with aclosing(cast(Any, verdicts)):
+            async for verdict in verdicts:
+                passed_s = time.monotonic() - began
+                waited_s = max(0.0, passed_s - verdict["wall_s"])
+                self.metrics.verdict(verdict, suite=suite, queue_wait_s=waited_s, end_to_end_s=passed_s)
+                yield verdict
+
+
+@asynccontextmanager
+async def observing(service: Service, metrics: Metrics) -> AsyncIterator[None]:
+    """Look at the pool's state, and at who the tenants are, once a second for as long as the context lasts."""
+
+    def state() -> PoolState:
+        if service.keys is not None:
+            metrics.tenants = service.keys.tenants
+        return service.grading.state()
+
+    async with polled(metrics, state, every_s=_STATE_EVERY_S):
+        yield
+
+
+@metrics_router.get("/metrics", response_class=Response, include_in_schema=False)
+async def metrics(request: Request) -> Response:
+    """Show the metrics, in Prometheus' format or in OpenMetrics'."""
+    observer = service_of(request).observer
+    assert observer is not None
+    body, media_type = observer.metrics.exposition(request.headers.get("accept", ""))
+    return Response(body, headers={"content-type": media_type})
