@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import json
 import os
 from pathlib import Path
@@ -137,3 +138,19 @@ def test_no_real_sample_has_a_flag():
                 flagged.append((sample["sample_id"], flags(sample["solution"])))
     assert count > 0
     assert flagged == []
+
+
+# The share of this project's own attack programs, by what they try, that their source alone gives away. Sections whose
+# programs look like honest mistakes (endless loops, huge answers) are left out: the status tells of those.
+SHARES = {"frames": 0.95, "escaping": 0.9, "network": 0.9, "reading": 0.9, "asserted": 0.75, "forging": 0.7}
+
+
+@pytest.mark.parametrize("section", SHARES)
+def test_most_attack_programs_have_a_flag(section, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "attacks")
+    attacks = importlib.import_module(f"attack_programs.{section}").ATTACKS
+    flagged = [
+        tamper_flags(attack.source, PASSED, whole_program=attack.task == "Attacked/stdio")
+        for attack in attacks
+    ]
+    assert sum(map(bool, flagged)) >= SHARES[section] * len(attacks)

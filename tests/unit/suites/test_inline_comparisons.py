@@ -140,6 +140,7 @@ def test_what_livecodebench_accepts_of_functions_is_accepted(answer, expected):
     [
         ("def f(x: List[int]): return deque(x)", "from typing import List; from collections import deque\n"),
         ("print(math.inf, sqrt(2))", "import math; from math import sqrt\n"),
+        ("print(stdin.readline())", "from sys import stdin\n"),
         ("print(np.zeros(3))", "import numpy as np\n"),
         ("from typing import List\nx: List[int] = []", ""),
         ("def gcd(a, b): return gcd(b, a)", ""),
