@@ -9,6 +9,7 @@ state=${GRADER_DOCKER_STATE:-/run/grader-docker}
 python=$1
 shift
 
+sh scripts/install-test-tools.sh
 started=
 if ! docker info >/dev/null 2>&1; then
     if [ "$(id -u)" -eq 0 ]; then
