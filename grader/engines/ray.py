@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import time
@@ -22,7 +23,7 @@ from grader.engines.pool import (
 )
 from grader.engines.ray_actor import Order, Refused, Started
 from grader.engines.ray_cluster import RESOURCE, Cluster, checked_address
-from grader.engines.ray_files import NodeFiles
+from grader.engines.ray_files import ClusterFiles
 from grader.engines.ray_slot import Slot
 from grader.errors import GraderError, InfrastructureError, InputError, SandboxError, SuiteError
 from grader.limits import Limits
@@ -30,8 +31,8 @@ from grader.sandbox import factory
 from grader.version import __version__
 from grader.worker.messages import Cancel, Grade, Graded, Job, Prepare, Prepared, Report
 
-_WATCH_S = 1.0
-_ASK_S = 5.0
+_CHECK_S = 0.5
+_RESIZE_S = 1.0
 _FAILED_STARTS = 3
 _ERRORS: dict[str, type[GraderError]] = {
     kind.__name__: kind for kind in (SandboxError, SuiteError, InfrastructureError, InputError)
@@ -80,7 +81,7 @@ class RayPool:
         self._outbox: dict[str, list[Job | Cancel]] = {}
         self._preparing: dict[tuple[str, int], list[str]] = {}
         self._incarnations = itertools.count(1)
-        self._files: NodeFiles | None = None
+        self._files: ClusterFiles | None = None
         self._key = ""
         self._failed: GraderError | None = None
         self._jobs = 0
@@ -99,7 +100,8 @@ class RayPool:
         self._cluster = await asyncio.to_thread(Cluster, self._address, self._places)
         self._on_progress("ray", 1, 1)
         self._busy_at = time.monotonic()
-        self._in_background(self._watch())
+        self._in_background(self._watch_workers())
+        self._in_background(self._watch_cluster())
         self._in_background(self._expect_a_worker())
 
     async def close(self) -> None:
@@ -175,7 +177,7 @@ class RayPool:
                 f"programs on the node {started.node} would find another interpreter or other packages "
                 f"({started.key}) than on the others ({self._key}); give all nodes the same Python and image"
             )
-        self._files = self._files or NodeFiles(self.cache, self._key)
+        self._files = self._files or ClusterFiles(self.cache, self._key)
         slot.name = f"{started.node}-{next(self._incarnations)}"
         self._by_name[slot.name] = slot
         self._tell(WorkerReady(slot.name, started.node, started.stamp, started.key))
@@ -224,7 +226,8 @@ class RayPool:
             self._on_warning(f"a worker cannot be started: {error.text}")
         everywhere = all(other.failure for other in self._slots)
         lasting = error.kind != "InfrastructureError" or slot.failures >= _FAILED_STARTS
-        if everywhere and lasting and not self._key:
+        # In a cluster of others that has had workers, what is wrong with its nodes may pass.
+        if everywhere and lasting and (self._cluster.started or not self._key):
             self._fail(_ERRORS.get(error.kind, InfrastructureError)(error.text))
 
     def _fail(self, error: GraderError) -> None:
@@ -259,7 +262,15 @@ class RayPool:
         except OSError as error:
             self._fail(InfrastructureError(f"expected answers cannot be read: {error}"))
             return
-        slot.send(messages, files)
+        known = self._files
+
+        def done(arrived: bool) -> None:
+            if arrived:
+                known.note(folder, needed)
+            else:
+                known.forget(folder)
+
+        slot.send(messages, files, done, check=not known.is_here(folder))
 
     async def _bring_here(self, slot: Slot, name: str, report: Report, names: list[str]) -> None:
         """Fetch a bundle that was made on a node, then pass the report on."""
@@ -297,47 +308,28 @@ class RayPool:
                 )
             )  # fmt: skip
 
-    async def _watch(self) -> None:
+    async def _watch_workers(self) -> None:
         checked_at = time.monotonic()
-        asking: asyncio.Task[int] | None = None
         while True:
-            # No second question while the first has no answer: the head node may be down.
-            asking = asking or asyncio.create_task(asyncio.to_thread(self._cluster.places))
-            done, _ = await asyncio.wait([asking], timeout=_ASK_S)
-            if done:
-                if asking.exception() is None:
-                    self._places = asking.result()
-                asking = None
+            await asyncio.sleep(_CHECK_S)
+            now = time.monotonic()
+            held_up_s = now - checked_at - _CHECK_S
+            checked_at = now
+            for slot in self._slots:
+                if held_up_s > _CHECK_S:  # this process was stopped or busy: nothing could be heard
+                    slot.forgive(held_up_s)
+                slot.check(now)
+
+    async def _watch_cluster(self) -> None:
+        while True:
+            self._work_came.clear()
+            # Where the head node is down, the answer may be long in coming; nothing depends on it meanwhile.
+            with contextlib.suppress(Exception):
+                self._places = await asyncio.to_thread(self._cluster.places)
             self._resize()
-            for _ in range(2):
-                self._work_came.clear()
-                try:
-                    async with asyncio.timeout(_WATCH_S / 2):
-                        await self._work_came.wait()
-                except TimeoutError:
-                    pass
-                now = time.monotonic()
-                self._check(now, late_s=now - checked_at - _WATCH_S)
-                checked_at = now
-
-    def _check(self, now: float, late_s: float) -> None:
-        for slot in self._slots:
-            if late_s > 0:
-                slot.forgive(late_s)
-            slot.check(now, self._kill_process)
-
-    def _kill_process(self, frozen: Slot) -> None:
-        """Have a neighbour on its node kill a frozen actor, which does not take Ray's word for it."""
-        assert frozen.started
-        for slot in self._slots:
-            if (
-                slot is not frozen
-                and slot.started
-                and slot.started.node == frozen.started.node
-                and not slot.is_silent
-            ):
-                self._in_background(slot.kill_process_of(frozen.started))
-                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RESIZE_S):
+                    await self._work_came.wait()
 
     def _resize(self) -> None:
         wanted = self._wanted()

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import pickle
 import platform
-import tempfile
+import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from grader import settings
 from grader.engines.child import WorkerChild
-from grader.errors import GraderError
+from grader.engines.ray_node import NodeFolder, identity_of, locked
+from grader.errors import GraderError, InfrastructureError
 from grader.limits import Limits
 from grader.sandbox import factory
 from grader.sandbox.factory import CellSource
@@ -33,6 +33,7 @@ from grader.worker.messages import Failed, Ready, Report, Setup
 _COALESCE_S = 0.04
 _SIGN_OF_LIFE_S = 1.0
 _WATCH_S = 0.5
+_ROOM_BYTES = 64 << 20
 # Ray keeps a little for every item of a stream until the stream ends.
 _ITEMS_IN_A_STREAM = 5000
 
@@ -83,6 +84,7 @@ class WorkerActor:
     def __init__(self) -> None:
         self._incarnation = 0
         self._child: WorkerChild | None = None
+        self._folder: NodeFolder | None = None
         self._backend = ""
         self._reports: list[Report] = []
         self._ended = ""
@@ -99,12 +101,14 @@ class WorkerActor:
             self._reports, self._ended = [], ""
             cache = settings.cache_dir()
             try:
+                _check_room(cache)
                 cells = await asyncio.to_thread(_prepare_once_per_node, cache, order)
             except GraderError as error:
                 return Refused(type(error).__name__, str(error))
             except OSError as error:
                 return Refused("InfrastructureError", f"the cache folder {cache} cannot be used: {error}")
             self._backend = cells.backend
+            self._folder = NodeFolder(cache, cells.key)
             ready = asyncio.get_running_loop().create_future()
             self._child = self._started_child(order.incarnation, Setup(cache, cells, order.limits), ready)
             answer: Mapping[str, Any] | Refused = await ready
@@ -140,21 +144,22 @@ class WorkerActor:
         return WorkerChild(setup, hear, end)
 
     async def send(
-        self, incarnation: int, jobs: bytes, files: Mapping[str, Sequence[Awaitable[bytes]]]
+        self, incarnation: int, jobs: bytes, files: Mapping[str, Sequence[Awaitable[bytes]]], *, check: bool
     ) -> None:
-        """Give the worker pickled messages. ``files`` are those of the cache folder that they need, by their names
-        in it, each as a list with its content's reference: it is fetched only where the file is missing.
+        """Give the worker pickled messages. ``files`` are those of the cache folder that the node may not have yet,
+        by name, each as a list with a reference to its content. ``check`` whether all that is needed is here.
 
-        Raises OSError where one cannot be written.
+        Raises OSError where a file cannot be written or is not here.
         """
         async with self._sending:  # so that messages reach the worker in order
-            cache = settings.cache_dir()
-            for name, (content,) in files.items():
-                if not (cache / name).is_file():
-                    data = await content
-                    await asyncio.to_thread(write_once, cache / name, data)
-            if incarnation == self._incarnation and self._child is not None:
-                self._child.send(pickle.loads(jobs))  # noqa: S301 - from our own pool
+            if incarnation != self._incarnation or self._child is None or self._folder is None:
+                return
+            messages = pickle.loads(jobs)  # noqa: S301 - from our own pool
+            await self._folder.receive(files)
+            if check:
+                self._folder.require(messages)
+            if incarnation == self._incarnation:
+                self._child.send(messages)
 
     async def reports(self, incarnation: int) -> AsyncIterator[bytes]:
         """Yield what the worker says, as pickled ``Spoken``; b"" is a sign of life of the actor alone."""
@@ -181,11 +186,6 @@ class WorkerActor:
         """Return the contents of files in the cache folder."""
         cache = settings.cache_dir()
         return [await asyncio.to_thread((cache / name).read_bytes) for name in names]
-
-    async def signal(self, pid: int, number: int) -> None:
-        """Send a signal to a process on this node: to another actor's that does not answer any more."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
 
     async def end(self) -> None:
         """End the worker and destroy its cell; nothing of it is left when this returns."""
@@ -214,38 +214,17 @@ class WorkerActor:
                 _ = self._child.silent
 
 
-def identity_of(folder: Path) -> str:
-    """Name a folder so that it has the same name wherever on the same machine it is looked at, in any container."""
-    folder.mkdir(parents=True, exist_ok=True)
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    found = folder.stat()
-    return f"{boot}:{found.st_dev}:{found.st_ino}"
-
-
-def write_once(path: Path, data: bytes) -> None:
-    """Write a file that is either there as a whole or not at all; of several writers on a node, one does it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.parent / ".receiving"):
-        if path.is_file():
-            return
-        handle, name = tempfile.mkstemp(prefix=".making-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+def _check_room(cache: Path) -> None:
+    """Refuse a node whose disk is full: a worker there would lose what it is given, and get it again."""
+    cache.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(cache).free
+    if free < _ROOM_BYTES:
+        raise InfrastructureError(
+            f"the disk of the cache folder {cache} on {platform.node()} is full ({free >> 20} MiB are left, "
+            f"{_ROOM_BYTES >> 20} are needed); make room, or set GRADER_CACHE_DIR there to another folder"
+        )
 
 
 def _prepare_once_per_node(cache: Path, order: Order) -> CellSource:
-    cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / ".preparing"):
+    with locked(cache / ".preparing"):
         return factory.prepare(order.sandbox, cache, runtime=order.runtime, allow_missing=order.allow_missing)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -64,6 +64,10 @@ class Cluster:
 
         Blocks for seconds. Raises InfrastructureError where that fails, with what Ray says.
         """
+        if address is not None and (
+            os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+        ):
+            os.environ.setdefault("RAY_AUTH_MODE", "token")  # is read when Ray is imported
         _check_installed()
         import ray
 
@@ -76,6 +80,8 @@ class Cluster:
                 self._start(slots)
             elif address is not None and not self.borrowed:
                 _join(address)
+            if not self.borrowed:
+                _keep_off_standard_output()
         except BaseException:
             self.leave()
             raise
@@ -151,13 +157,23 @@ def _join(address: str) -> None:
             raise InfrastructureError(f"no Ray cluster answers at {address}: {error}") from error
     advice = (
         "this machine must be a node of it (ray start --address=HEAD:PORT --num-cpus=0), with the same versions of "
-        "Ray and Python, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH must name its token"
+        "Ray and Python; where it demands a token, set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
     )
     with (
         _environment({"RAY_USAGE_STATS_ENABLED": "0"}),
         _said_by_ray(f"the Ray cluster at {address} cannot be joined", advice),
     ):
         ray.init(address=address, namespace="grader", **_QUIET)
+
+
+def _keep_off_standard_output() -> None:
+    """End the thread in which Ray prints what raylets remark, where our own results go. It has no setting for that."""
+    from ray._private.worker import global_worker
+
+    subscriber = getattr(global_worker, "gcs_error_subscriber", None)
+    if subscriber is not None:
+        global_worker.threads_stopped.set()
+        subscriber.close()
 
 
 def _secured() -> dict[str, str]:

@@ -8,47 +8,49 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grader.engines.ray_actor import identity_of, write_once
-from grader.worker.bundle import BundleStore
+from grader.engines.ray_node import NodeFolder, identity_of, write_once
 from grader.worker.messages import Grade, Prepare
 
 if TYPE_CHECKING:
     from ray import ObjectRef
 
 _KEPT_BYTES = 256 << 20  # in Ray's object store, for nodes that have not got them yet
-_KEPT_STORES = 64
+_KEPT_NAMES = 20_000  # a folder; inline tests bring ever new ones
 
 
-class NodeFiles:
+class ClusterFiles:
     """Which files of the cache folder which nodes have. ``cache`` is the folder here, where all of them are.
 
     Folders go by their identity, so that a folder that nodes share, with each other or with this machine, counts once.
     """
 
     def __init__(self, cache: Path, key: str) -> None:
-        self._cache, self._key = cache, key
+        self._cache = cache
         self._own = identity_of(cache)
-        self._at: defaultdict[str, set[str]] = defaultdict(set)
-        self._stores: OrderedDict[str, BundleStore] = OrderedDict()
+        self._folder = NodeFolder(cache, key)
+        self._at: defaultdict[str, OrderedDict[str, None]] = defaultdict(OrderedDict)
         self._references: OrderedDict[str, tuple[ObjectRef[bytes], int]] = OrderedDict()
 
     def names(self, job: Grade | Prepare) -> list[str]:
         """Return the names, in a cache folder, of what a job's task needs."""
-        store = self._stores.pop(job.suite_sha256, None)
-        store = store or BundleStore(self._cache, job.suite_sha256, self._key)
-        self._stores[job.suite_sha256] = store
-        if len(self._stores) > _KEPT_STORES:
-            self._stores.popitem(last=False)
-        return [str(path.relative_to(self._cache)) for path in store.files(job.task)]
+        return self._folder.names(job)
 
     def missing(self, folder: str, names: Iterable[str]) -> set[str]:
         """Return those of the names that a folder is not known to have."""
-        return set() if folder == self._own else set(names) - self._at[folder]
+        return set() if folder == self._own else {name for name in names if name not in self._at[folder]}
 
     def note(self, folder: str, names: Iterable[str]) -> None:
         """Note that a folder has files now."""
-        if folder != self._own:
-            self._at[folder].update(names)
+        if folder == self._own:
+            return
+        known = self._at[folder]
+        known.update(dict.fromkeys(names))
+        while len(known) > _KEPT_NAMES:
+            known.popitem(last=False)
+
+    def forget(self, folder: str) -> None:
+        """Note that nothing is certain of what a folder has; it is not sent again what it has after all."""
+        self._at.pop(folder, None)
 
     def is_here(self, folder: str) -> bool:
         """Whether a folder is this machine's own."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import pickle
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -162,16 +161,28 @@ class Slot:
 
     # -- what it is told
 
-    def send(self, messages: Sequence[Job | Cancel], files: Mapping[str, Sequence[ObjectRef[bytes]]]) -> None:
-        """Give the worker messages, and its node files. ``sent`` is not waited for: if it fails, the worker is lost."""
+    def send(
+        self,
+        messages: Sequence[Job | Cancel],
+        files: Mapping[str, Sequence[ObjectRef[bytes]]],
+        on_done: Callable[[bool], None],
+        *,
+        check: bool,
+    ) -> None:
+        """Give the worker messages, and its node files; ``on_done`` is told whether they arrived. If they did not,
+        the worker is lost. See ``WorkerActor.send``."""
         name = self.name
-        call = self._actor.send.remote(self._incarnation, pickle.dumps(list(messages)), files)
+        data = pickle.dumps(list(messages))
+        call = self._actor.send.remote(self._incarnation, data, files, check=check)
         future = asyncio.wrap_future(call.future())
         self._calls.add(future)
 
         def done(_: object) -> None:
             self._calls.discard(future)
-            if not future.cancelled() and future.exception() is not None and self.name == name:
+            if future.cancelled():
+                return
+            on_done(future.exception() is None)
+            if future.exception() is not None and self.name == name:
                 self.give_up(f"it could not be given its work: {_first_line(future.exception())}")
 
         future.add_done_callback(done)
@@ -186,15 +197,14 @@ class Slot:
         self._why = why
         self._lost.set()
 
-    def check(self, now: float, kill_process: Callable[[Slot], None]) -> None:
-        """Notice silence; a frozen actor is killed, which ``kill_process`` may have to help with."""
+    def check(self, now: float) -> None:
+        """Notice silence, and have a frozen actor killed: its node does so within 5 s, also where it is stopped."""
         if self.name is None:
             return
         if now - self._heard_at > SILENT_S and not self.is_silent:
             self.is_silent = True
             self._owner.silent(self)
         if now - self._answered_at > _FROZEN_S:
-            kill_process(self)
             self._kill_actor()
             self.give_up(f"its actor has not answered for {now - self._answered_at:.0f} s")
 
@@ -202,11 +212,6 @@ class Slot:
         """Do not count time during which nothing could be heard because this process was held up."""
         self._heard_at += seconds
         self._answered_at += seconds
-
-    async def kill_process_of(self, other: Started) -> None:
-        """Have the processes of a frozen neighbour on the same node killed."""
-        for pid in other.pids:
-            await self._actor.signal.remote(pid, signal.SIGKILL)
 
     # -- its end
 
@@ -218,8 +223,9 @@ class Slot:
                 ray.kill(self._actor)
             self._actor = None
 
-    async def end(self, why: str, *, wait_s: float = _END_S) -> None:
+    async def end(self, why: str) -> None:
         """End worker and actor. What the worker had is lost, which is told of at once."""
+        wait_s = _END_S if time.monotonic() - self._answered_at < SILENT_S else _RETRY_S
         self._running.cancel()
         self._gone(why)
         await asyncio.gather(self._running, return_exceptions=True)
