@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import time
@@ -15,11 +16,16 @@ from grader.sandbox import cgroup, docker_engine, docker_options, docker_orphans
 from grader.sandbox.cell import Cell, Event
 from grader.sandbox.docker_stream import Demultiplexer
 from grader.sandbox.runner import wire
+from grader.sandbox.runner.container import UIDS
 from grader.sandbox.runner.supervisor import ASK_KERNEL
 
 _ADDRESS_SPACE_EXTRA = 256 * MIB  # what the interpreter maps before the program begins
 _LAYERS = ("container", "userns", "pidns", "netns", "ipcns", "utsns", "cgroupns", "readonly_root", "no_capabilities",
            "no_new_privs", "seccomp", "rlimits")  # fmt: skip
+# Without namespaces for each sample: samples are parted by user ids, and see the container's processes.
+_LAYERS_BY_USER = ("container", "uids", "netns", "utsns", "cgroupns", "readonly_root",
+                   "setuid_setgid_kill_capabilities", "no_new_privs", "seccomp", "rlimits")  # fmt: skip
+_USERS = 32  # of a cell; each is used again when nothing of it is left
 # What gVisor's own kernel has not: mounts and Landlock for a sample. Chosen with the runtime's name, and stamped.
 _NOT_IN_GVISOR = ("mountns", "landlock")
 
@@ -36,7 +42,8 @@ class DockerCell(Cell):
     """A cell in a container. ``image`` is a name and tag, or an id; None means the one that fits this grader.
 
     ``runtime`` is a runtime registered with the daemon; None means the daemon's default. Layers that are missing must
-    be named in ``allow_missing``, except those that gVisor never has. ``patience_s`` is how long to wait for a daemon
+    be named in ``allow_missing``, except those that gVisor never has. ``isolation`` "uids" parts samples by user ids
+    instead of namespaces. ``patience_s`` is how long to wait for a daemon
     that does not answer. Raises SandboxError, with the command that mends it, where the container cannot be made.
     """
 
@@ -49,8 +56,10 @@ class DockerCell(Cell):
         image: str | None = None,
         runtime: str | None = None,
         allow_missing: tuple[str, ...] = (),
+        isolation: str = "namespaces",
         patience_s: float = 0.0,
     ) -> None:
+        self._by_user = isolation == "uids"
         self._client = docker_engine.connect(patience_s)
         self._container = ""
         self._pipe: socket.socket | None = None
@@ -78,13 +87,15 @@ class DockerCell(Cell):
         client = self._client
         with docker_engine.explained(f"cannot make a container of {self.image.reference}"):
             options = docker_options.host_config(
-                client, limits, runtime=self.runtime, gvisor=self._gvisor, processors=client.info()["NCPU"]
-            )
+                client, limits, runtime=self.runtime, gvisor=self._gvisor, processors=client.info()["NCPU"],
+                by_user=self._by_user,
+            )  # fmt: skip
             self._container = client.create_container(
                 self.image.id,
                 host_config=options,
                 hostname="cell",
-                user=f"{wire.CELL_USER}:{wire.CELL_USER}",
+                user="0:0" if self._by_user else f"{wire.CELL_USER}:{wire.CELL_USER}",
+                command=[UIDS] if self._by_user else None,
                 working_dir="/",
                 stdin_open=True,
                 labels=docker_orphans.own_labels(),
@@ -108,12 +119,15 @@ class DockerCell(Cell):
                     "seccomp": seccomp.sample_filter(),
                     "landlock": 0 if self._gvisor else ASK_KERNEL,
                     "site_packages": wire.SITE_PACKAGES,
+                    "users": _own_users() if self._by_user else (0, 0),
                 }
             )
         except CellLostError as error:
             raise SandboxError(docker_engine.explain("the container does not start", str(error))) from error
         missing = [name for name, there in (("mountns", self.hello["own_mounts"]), ("landlock", self.hello["landlock"]))
                    if not there]  # fmt: skip
+        if self._by_user:
+            missing.remove("mountns")  # chosen with the isolation's name, and stamped
         refused = [name for name in missing if name not in allow_missing]
         if refused and not (self._gvisor and set(refused) <= set(_NOT_IN_GVISOR)):
             raise SandboxError(
@@ -123,7 +137,7 @@ class DockerCell(Cell):
         self.layers = self._describe_layers()
 
     def _describe_layers(self) -> tuple[str, ...]:
-        layers = [*_LAYERS]
+        layers = [*(_LAYERS_BY_USER if self._by_user else _LAYERS)]
         if self._gvisor:
             layers.insert(1, "gvisor")
         if self.hello["own_mounts"]:
@@ -236,3 +250,8 @@ class DockerCell(Cell):
             self._pipe.close()
             self._pipe = None
         self._client.close()
+
+
+def _own_users() -> tuple[int, int]:
+    """User ids that no other cell has: the kernel counts the processes of a user on the whole machine."""
+    return 0x40000000 + secrets.randbelow(1 << 24) * _USERS, _USERS

@@ -15,6 +15,8 @@ GVISOR_MEMORY = 512 * MIB
 GVISOR_LEAST = 4 * GIB
 GVISOR_PROCESSES = 2048
 INODES = 4096
+# To become a sample's user, and to end a sample, which is another user's process. None that reaches files.
+BY_USER_CAPABILITIES = ("SETUID", "SETGID", "KILL")
 _CPUS = 2  # one for the sample, one for the runner, which feeds and watches it
 _OPEN_FILES = 1024
 _EMPTY = "ro,nosuid,nodev,noexec,size=4k,mode=0555"
@@ -30,15 +32,23 @@ def memory_bytes(sample_bytes: int, *, gvisor: bool) -> int:
 
 
 def host_config(
-    client: Any, limits: Limits, *, runtime: str | None, gvisor: bool, processors: int
+    client: Any,
+    limits: Limits,
+    *,
+    runtime: str | None,
+    gvisor: bool,
+    processors: int,
+    by_user: bool = False,
 ) -> dict[str, Any]:
     """Return the HostConfig of a cell's container.
 
-    ``processors`` is how many the daemon's machine has: it refuses more.
+    ``processors`` is how many the daemon's machine has: it refuses more. ``by_user``: samples are parted by user ids.
     """
     memory = memory_bytes(limits.memory_bytes, gvisor=gvisor)
     owner = f"uid={wire.CELL_USER},gid={wire.CELL_USER}"
     scratch = f"{owner},rw,nosuid,nodev,noexec,size={limits.tmp_bytes},nr_inodes={INODES},mode=0700"
+    if by_user:  # for every user, each of whom can remove what is its own
+        scratch = f"rw,nosuid,nodev,noexec,size={limits.tmp_bytes},nr_inodes={INODES},mode=1777"
     tmpfs = {wire.SCRATCH: scratch}
     if gvisor:
         # The runner cannot cover these from inside there, so they are empty from the start.
@@ -50,7 +60,8 @@ def host_config(
         read_only=True,
         tmpfs=tmpfs,
         cap_drop=["ALL"],
-        security_opt=["no-new-privileges:true", f"seccomp={docker_seccomp.text()}"],
+        cap_add=list(BY_USER_CAPABILITIES) if by_user else [],
+        security_opt=["no-new-privileges:true", f"seccomp={docker_seccomp.text(by_user=by_user)}"],
         mem_limit=memory,
         memswap_limit=memory,
         pids_limit=limits.threads + RUNNER_PROCESSES + (GVISOR_PROCESSES if gvisor else 0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from grader.sandbox.pool import Renewal
 BACKENDS = ("namespaces", "docker")
 # What may be missing where --allow-missing names it; nothing else can be done without.
 OPTIONAL_LAYERS = {"namespaces": frozenset({"landlock"}), "docker": frozenset({"landlock", "mountns"})}
+ISOLATIONS = ("namespaces", "uids")
 DEFAULT_BACKEND = "namespaces"
 _RESTART_S = 60.0
 
@@ -38,6 +39,7 @@ class CellSource:
     allow_missing: tuple[str, ...] = ()
     renewal: Renewal | None = None
     starts: Path | None = None
+    isolation: str = "namespaces"
 
     def make(self, limits: Limits) -> Cell:
         """Return a new cell. Raises SandboxError where it cannot be made."""
@@ -59,6 +61,7 @@ class CellSource:
             self.runtime,
             image=self.image,
             allow_missing=self.allow_missing,
+            isolation=self.isolation,
         )
         # The daemon has answered when this was made: if it does not now, it is being restarted.
         return docker_starts.patiently(make, self.starts, patience_s)
@@ -72,12 +75,14 @@ def prepare(
     image: str | None = None,
     allow_missing: tuple[str, ...] = (),
     renewal: Renewal | None = None,
+    isolation: str = "namespaces",
     on_progress: Callable[[], None] = lambda: None,
 ) -> CellSource:
     """Check that cells can be made, remove those of graders that crashed, and make what cells are made from.
 
     ``sandbox`` is a backend or ``auto``, which means ``namespaces``: never something weaker because that is missing.
-    ``renewal`` is for ``docker``: when a container is replaced by a fresh one from a warm pool.
+    ``renewal`` is for ``docker``: when a container is replaced by a fresh one from a warm pool. So is the ``isolation``
+    "uids": samples are parted by user ids, for hosts that forbid user namespaces.
     Raises InputError for options that do not go together, SandboxError with the remedy for what is missing.
     """
     backend = checked_backend(sandbox, runtime, image)
@@ -88,7 +93,9 @@ def prepare(
             f"the {backend} sandbox is never made without {', '.join(unknown)}; what may be missing: {choices}"
         )
     if backend == "docker":
-        return _prepare_docker(cache, runtime, image, allow_missing, renewal)
+        source = _prepare_docker(cache, runtime, image, allow_missing, renewal)
+        return replace(source, isolation=checked_isolation(isolation, backend, runtime))
+    checked_isolation(isolation, backend, runtime)
     if renewal is not None:
         raise InputError(
             "a warm pool, and with it --one-shot, is for the docker sandbox; give --sandbox docker with it"
@@ -141,6 +148,7 @@ def make_cell(
     *,
     image: str | None = None,
     allow_missing: tuple[str, ...] = (),
+    isolation: str = "namespaces",
 ) -> Cell:
     """Return a new cell.
 
@@ -152,7 +160,13 @@ def make_cell(
     if checked_backend(backend, runtime, image) == "docker":
         from grader.sandbox.docker import DockerCell
 
-        return DockerCell(limits, image=image, runtime=runtime, allow_missing=allow_missing)
+        return DockerCell(
+            limits,
+            image=image,
+            runtime=runtime,
+            allow_missing=allow_missing,
+            isolation=checked_isolation(isolation, backend, runtime),
+        )
     if root is None:
         raise SandboxError("the embedded sandbox needs its root folder (grader.sandbox.rootfs.prepare_root)")
     from grader.sandbox.namespaces import NamespaceCell
@@ -168,6 +182,18 @@ def checked_backend(sandbox: str, runtime: str | None = None, image: str | None 
     if backend != "docker" and (runtime is not None or image is not None):
         raise InputError("a runtime or an image is for the docker sandbox; give --sandbox docker with it")
     return backend
+
+
+def checked_isolation(isolation: str, backend: str, runtime: str | None = None) -> str:
+    """Return an ``--isolation``, what parts one sample from the next. Raises InputError where it cannot be had."""
+    if isolation not in ISOLATIONS:
+        raise InputError(f"there is no isolation {isolation!r}; give one of {', '.join(ISOLATIONS)}")
+    if isolation != "namespaces" and (backend != "docker" or runtime is not None):
+        raise InputError(
+            f"the isolation {isolation} is for the docker sandbox with the daemon's own runtime; give --sandbox docker "
+            "with it, and no --runtime"
+        )
+    return isolation
 
 
 def unavailable_reason(sandbox: str, runtime: str | None = None) -> str:

@@ -1,6 +1,7 @@
 """``python /runner [PROC]``: the supervisor of a cell. PROC is an inherited descriptor of procfs.
 
-Without it, this is the first process of a container engine's container, which is then made fit for samples.
+Without it, this is the first process of a container engine's container, which is then made fit for samples. With
+``uids`` in its place, samples are parted by user ids, for hosts that forbid user namespaces.
 """
 
 import sys
@@ -13,4 +14,7 @@ if __package__ == "":  # started as a folder: make it the package that its modul
 from runner import container  # type: ignore[import-not-found]
 from runner.supervisor import main  # type: ignore[import-not-found]
 
-main(int(sys.argv[1]) if len(sys.argv) > 1 else container.enter())
+if sys.argv[1:] == [container.UIDS]:
+    main(container.enter_as_is(), by_user=True)
+else:
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else container.enter())

@@ -20,6 +20,8 @@ _DEVICES_AND_SOCKETS = 1 << 6 | 1 << 9 | 1 << 11  # make character device, socke
 _TRUNCATE, _IOCTL_DEV = 1 << 14, 1 << 15
 _READ = _READ_FILE | _READ_DIR
 _EXECUTE = 1
+INTERPRETER = ("/python", "/runner", "/usr", "/lib64",
+               "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")  # fmt: skip
 
 
 class _Ruleset(ctypes.Structure):
@@ -50,15 +52,16 @@ def _handled(version: int) -> _Ruleset:
     return _Ruleset(files, network, scoped)
 
 
-def restrict(version: int, scratch: str) -> None:
-    """Let this process read files, write below ``scratch`` and to /dev/null, and nothing else: no execution of
-    files, no TCP, no abstract sockets, no signals outside. Needs no_new_privs. Raises OSError."""
+def restrict(version: int, scratch: str, readable: tuple[str, ...] = ("/",)) -> None:
+    """Let this process read below ``readable``, write below ``scratch`` and to /dev/null, and nothing else: no
+    execution of files, no TCP, no abstract sockets, no signals outside. Needs no_new_privs. Raises OSError."""
     ruleset = _handled(version)
     size = 24 if version >= 6 else 16 if version >= 4 else 8
     handle = syscall(SYS_LANDLOCK_CREATE_RULESET, ruleset, size, 0)
     try:
         below_scratch = ruleset.files & ~(_EXECUTE | _DEVICES_AND_SOCKETS | _IOCTL_DEV)
-        _allow(handle, "/", _READ)
+        for place in readable:
+            _allow(handle, place, _READ if os.path.isdir(place) else _READ_FILE)  # noqa: PTH112
         _allow(handle, scratch, below_scratch)
         _allow(handle, "/dev/null", _READ_FILE | _WRITE_FILE | (ruleset.files & _TRUNCATE))
         syscall(SYS_LANDLOCK_RESTRICT_SELF, handle, 0)

@@ -14,7 +14,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import candidate, container, driver, function, kernel, landlock, whole_program, wire
+from . import candidate, container, driver, function, kernel, landlock, uids, whole_program, wire
 
 if TYPE_CHECKING:
     from .supervisor import Config
@@ -28,20 +28,22 @@ _MODES = {
 }
 
 
-def main(handles: list[int], proc: int, config: Config) -> NoReturn:
-    """Confine this process and run its payload. ``handles`` become descriptors 0, 1, 2 and so on."""
+def main(handles: list[int], proc: int, config: Config, user: int) -> NoReturn:
+    """Confine this process and run its payload. ``handles`` become descriptors 0, 1, 2 and so on. ``user`` is whom to
+    become where samples are parted by user ids, else 0."""
     status = 70
     try:
         os.setsid()  # kill(0) reaches a process group, whatever the namespace: ours has the supervisor in it
         payload = _read_payload(handles[wire.PAYLOAD_FD])
-        _confine_files(proc, payload["limits"]["tmp_bytes"])
+        _confine_files(proc, payload["limits"]["tmp_bytes"], user)
         _place(handles)
         os.close(wire.PAYLOAD_FD)  # it has been read, and is no business of the program's
         _limit(payload["limits"])
         kernel.drop_bounding_capabilities()  # a new user namespace has them all again
         kernel.drop_capabilities()
         if config.landlock:
-            landlock.restrict(config.landlock, wire.SCRATCH)
+            # Where nothing could be covered, Landlock alone keeps what the engine mounted from being read.
+            landlock.restrict(config.landlock, wire.SCRATCH, landlock.INTERPRETER if user else ("/",))
         kernel.install_seccomp_filter(config.seccomp)
         os.write(wire.ANSWER_FD, wire.frame(wire.STARTED, b""))
         status = _run(payload)
@@ -51,7 +53,13 @@ def main(handles: list[int], proc: int, config: Config) -> NoReturn:
         os._exit(status)
 
 
-def _confine_files(proc: int, tmp_bytes: int) -> None:
+def _confine_files(proc: int, tmp_bytes: int, user: int) -> None:
+    if user:
+        kernel.write_at(proc, "self/oom_score_adj", "1000")
+        resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0))
+        uids.become(user)
+        os.chdir(wire.SCRATCH)
+        return
     if proc == container.NO_PROC:
         os.chdir(wire.SCRATCH)  # the cell's own, which the supervisor empties after every run
         return

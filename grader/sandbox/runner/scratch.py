@@ -15,18 +15,25 @@ def empty(folder: str) -> None:
     is moved up, next to it, until there is nothing but files and empty folders.
     """
     os.chmod(folder, 0o700)  # noqa: PTH101 - as the engine made it; a sample may change it
+    remove_own(folder)
+
+
+def remove_own(folder: str) -> None:
+    """Remove everything below a folder in which everything is this user's. Raises OSError if something stays."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         moved, fresh = 0, os.urandom(8).hex()  # drawn when the sample is gone: it has no file of that name
         names = _names(handle)
         while names:
             name = names.pop()
-            if not stat.S_ISDIR(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
+            if not _is_folder(handle, name):
                 os.unlink(name, dir_fd=handle)
                 continue
             for inner in _names_below(handle, name):
                 moved += 1
                 target = f"{fresh}-{moved}"
+                if _is_folder(handle, f"{name}/{inner}"):  # who moves one must be allowed to write to it
+                    os.chmod(f"{name}/{inner}", 0o700, dir_fd=handle)
                 os.rename(f"{name}/{inner}", target, src_dir_fd=handle, dst_dir_fd=handle)
                 names.append(target)
             os.rmdir(name, dir_fd=handle)
@@ -35,6 +42,10 @@ def empty(folder: str) -> None:
         os.close(handle)
     if left:
         raise OSError(f"{folder} is not empty: {left[:3]}")
+
+
+def _is_folder(parent: int, name: str) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
 
 
 def _names_below(parent: int, name: str) -> list[str]:

@@ -11,7 +11,7 @@ import select
 from collections import deque
 from typing import Any, NamedTuple
 
-from . import container, landlock, scratch, wire, zygote
+from . import container, landlock, scratch, uids, wire, zygote
 from .host_clock import HostClock
 from .run import Limits, Run
 
@@ -22,12 +22,14 @@ _PIPE_CHUNK = 1 << 18
 class Config(NamedTuple):
     """What every sample of this cell gets; set once, before any program is seen.
 
-    ``landlock`` is the version of the kernel's interface to use: 0 for none, ASK_KERNEL for what it has.
+    ``landlock`` is the version of the kernel's interface to use: 0 for none, ASK_KERNEL for what it has. ``users`` are
+    the first of the user ids for samples and their number, where samples are parted by them.
     """
 
     seccomp: bytes
     landlock: int
     site_packages: str
+    users: tuple[int, int] = (0, 0)
 
 
 class Request(NamedTuple):
@@ -44,9 +46,11 @@ class Request(NamedTuple):
 class Supervisor:
     """One run at a time; the next ones wait here, so that no time is lost between two."""
 
-    def __init__(self, proc: int) -> None:
+    def __init__(self, proc: int, *, by_user: bool) -> None:
         self._proc = proc
-        self._own_mounts = proc != container.NO_PROC
+        self._by_user = by_user
+        self._users: uids.Users | None = None
+        self._own_mounts = proc != container.NO_PROC and not by_user
         self._incoming = bytearray()
         self._waiting: deque[Request] = deque()
         self._current: Run | None = None
@@ -115,6 +119,9 @@ class Supervisor:
     def _configure(self, config: Config) -> None:
         if config.landlock == ASK_KERNEL:
             config = config._replace(landlock=landlock.abi_version())
+        if self._by_user != (config.users != (0, 0)):
+            raise ValueError("the cell was made for one kind of isolation and is configured for another")
+        self._users = uids.Users(*config.users) if self._by_user else None
         first = zygote.start(self._proc, config)
         self._zygotes["plain"] = first
         wire.send(1, wire.HELLO, zygote.describe(config, own_mounts=self._own_mounts))
@@ -134,19 +141,23 @@ class Supervisor:
         if chosen is None:
             chosen = self._zygotes[request.zygote] = self._zygotes["plain"].another(request.zygote)
         self._current = Run(request.run, Limits(*request.limits), request.group_sizes, request.whole_program)
+        if self._users:
+            chosen.users = self._users.lend(len(request.payloads))
         self._current.start(chosen, request.payloads, self._poll, self._proc, self._clock)
 
     def _finish(self, run: Run) -> None:
         self._current = None
         wire.send(1, wire.DONE, run.reap(self._poll))
-        if not self._own_mounts:
+        if self._users:
+            self._users.take_back()
+        elif not self._own_mounts:
             scratch.empty(wire.SCRATCH)
 
 
-def main(proc: int) -> None:
+def main(proc: int, *, by_user: bool = False) -> None:
     """Run the supervisor on standard input and output."""
     try:
-        Supervisor(proc).serve()
+        Supervisor(proc, by_user=by_user).serve()
     except zygote.ZygoteDiedError as error:
         wire.send(1, wire.DIED, str(error).encode())
         raise

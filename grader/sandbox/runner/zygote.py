@@ -66,6 +66,7 @@ class Handle:
 
     def __init__(self, socket: _socket.socket) -> None:
         self._socket = socket
+        self.users: list[int] = []  # of the next run's processes, where they have users instead of namespaces
 
     def fork(self, payloads: tuple[bytes, ...], answers: int, stdout: int, stderr: int) -> list[int]:
         """Fork a process for each payload: the sample, and the driver that calls it if there is one.
@@ -78,18 +79,21 @@ class Handle:
             files = [_memory_file(payload) for payload in payloads]
             opened += files
             if len(payloads) == 1:
-                return [self._fork_one([quiet, stdout, stderr, answers, files[0]])]
+                return [self._fork_one([quiet, stdout, stderr, answers, files[0]], 0)]
             to_driver, to_candidate = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
             opened += [*to_driver, *to_candidate]
-            candidate = self._fork_one([quiet, stdout, stderr, to_driver[1], files[0], to_candidate[0]])
-            driver = self._fork_one([quiet, quiet, quiet, answers, files[1], to_driver[0], to_candidate[1]])
+            candidate = self._fork_one([quiet, stdout, stderr, to_driver[1], files[0], to_candidate[0]], 0)
+            driver = self._fork_one(
+                [quiet, quiet, quiet, answers, files[1], to_driver[0], to_candidate[1]], 1
+            )
             return [candidate, driver]
         finally:
             for handle in opened:
                 os.close(handle)
 
-    def _fork_one(self, handles: list[int]) -> int:
-        return int(_PID.unpack(self._ask(_FORK, handles))[0])
+    def _fork_one(self, handles: list[int], process: int) -> int:
+        user = self.users[process] if self.users else 0
+        return int(_PID.unpack(self._ask(_FORK + _PID.pack(user), handles))[0])
 
     def wait(self, pid: int) -> tuple[int, float, int]:
         """Wait for a process to be gone; returns (wait status, CPU seconds, peak bytes resident)."""
@@ -152,8 +156,8 @@ def _serve(socket: _socket.socket, proc: int, config: Config) -> NoReturn:
         if not message:
             _end()
         handles = array.array("i", rights[0][2]) if rights else array.array("i")
-        if message == _FORK:
-            _fork(socket, proc, config, list(handles), sample.main)
+        if message.startswith(_FORK):
+            _fork(socket, proc, config, list(handles), sample.main, _PID.unpack(message[1:])[0])
         elif message.startswith(_WAIT):
             _, status, usage = os.wait4(_PID.unpack(message[1:])[0], 0)
             used = usage.ru_utime + usage.ru_stime
@@ -169,15 +173,18 @@ def _end() -> NoReturn:
     os._exit(0)
 
 
-def _fork(socket: _socket.socket, proc: int, config: Config, handles: list[int], main: object) -> None:
+def _fork(
+    socket: _socket.socket, proc: int, config: Config, handles: list[int], main: object, user: int
+) -> None:
     namespaces = kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC
+    namespaces = 0 if user else namespaces
     try:
         pid = kernel.clone(namespaces)
     except OSError as error:
         socket.send(_FAILED + str(error).encode())
         return
     if pid == 0:
-        main(handles, proc, config)  # type: ignore[operator]
+        main(handles, proc, config, user)  # type: ignore[operator]
     for handle in handles:
         os.close(handle)
     socket.send(_OK + _PID.pack(pid))
