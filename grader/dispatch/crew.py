@@ -35,12 +35,13 @@ class Worker:
 class Crew:
     """All workers. One is filled up to ``batch_s`` of estimated work, and again when half of that is done.
 
-    So fast items travel in batches, and slow ones one by one. Whatever they cost, a worker gets up to
-    ``min_in_flight`` items, so that it does not wait for the next one to arrive.
+    So fast items travel in batches, and slow ones one by one. A worker gets up to ``min_in_flight`` items, so that it does
+    not wait for the next one to arrive, but nothing on top of ``alone_s``: what waits behind that could be begun elsewhere.
     """
 
-    def __init__(self, batch_s: float, min_in_flight: int) -> None:
+    def __init__(self, batch_s: float, min_in_flight: int, alone_s: float) -> None:
         self._batch_s = batch_s
+        self._alone_s = alone_s
         self._min_in_flight = min_in_flight
         self._workers: dict[str, Worker] = {}
         self._by_load: LazyHeap[Worker] = LazyHeap(lambda worker: worker.load_s if worker.open else None)
@@ -143,7 +144,8 @@ class Crew:
         return self._reachable > reachable
 
     def _changed(self, worker: Worker) -> None:
-        if len(worker.held) < self._min_in_flight or worker.load_s <= self._batch_s / 2:
+        few = len(worker.held) < self._min_in_flight and worker.load_s < self._alone_s
+        if few or worker.load_s <= self._batch_s / 2:
             worker.wants = True
         elif worker.load_s >= self._batch_s:
             worker.wants = False

@@ -37,6 +37,9 @@ from grader.worker.messages import Cancel, Graded, Job, Lost, Prepared, Ran
 from grader.worker.program import Program
 
 
+_PREPARE_S = 0.5  # CPU seconds that a reference is thought to need, as long as nothing is known of it
+
+
 class Driver:
     """Grades batches of many requests over one pool of workers; see ``contract.Grading``."""
 
@@ -209,7 +212,7 @@ class Driver:
             if making is None:
                 number = next(self._numbers)
                 self._work[number] = Preparing(task, request.batch.suite.sha256, future)
-                item = self._item(number, request, task.task_id, None)
+                item = self._item(number, request, f"prepare/{task.task_id}", _PREPARE_S)
                 # Others may wait for it too: it does not end with this request.
                 items.append(replace(item, request_id=f"prepare:{number}", deadline=None))
             waiting.append(future)

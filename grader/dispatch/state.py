@@ -71,7 +71,7 @@ class Dispatcher:
         self._queue = FairQueue(self._costs.estimate, config.background_share)
         self._deadlines = Deadlines()
         self._room = Room(config.max_samples, config.max_bytes, config.tenant_share)
-        self._crew = Crew(config.batch_s, config.min_in_flight)
+        self._crew = Crew(config.batch_s, config.min_in_flight, config.alone_s)
         self._to_hedge: dict[int, Entry] = {}
         self._draining = False
         self._retries: Counter[str] = Counter()

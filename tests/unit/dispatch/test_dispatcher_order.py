@@ -273,3 +273,14 @@ def test_learned_costs_are_bounded(make_desk):
         desk.submit(1, tenant=f"t{index}", task_key=f"k{index}", request_id=f"r{index}")
         desk.finish_all()
     assert desk.machine.sizes()["learned"] <= 20
+
+
+def test_nothing_is_put_behind_a_long_item(make_desk):
+    desk = make_desk(alone_s=1.0)
+    desk.workers("a")
+    desk.submit(3, cost_s=1.5, request_id="long")
+    assert len(desk.at["a"]) == 1
+    desk.workers("b")
+    assert len(desk.at["b"]) == 1
+    desk.finish("b", desk.at["b"][0])
+    assert len(desk.at["a"]) == len(desk.at["b"]) == 1

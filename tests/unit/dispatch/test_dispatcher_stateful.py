@@ -36,7 +36,7 @@ from grader.errors import OverloadedError
 WORKERS = st.sampled_from(["w1", "w2", "w3", "w4"])
 TENANTS = st.sampled_from(["t1", "t2", "t3"])
 COSTS = st.none() | st.sampled_from([0.0, 0.004, 0.03, 2.0])
-CONFIG = DispatcherConfig(max_samples=30, max_bytes=100, tenant_share=0.6)
+CONFIG = DispatcherConfig(max_samples=30, max_bytes=100, tenant_share=0.6, alone_s=3600.0)
 MIN_IN_FLIGHT = CONFIG.min_in_flight
 
 
