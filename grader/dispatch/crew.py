@@ -35,8 +35,9 @@ class Worker:
 class Crew:
     """All workers. One is filled up to ``batch_s`` of estimated work, and again when half of that is done.
 
-    So fast items travel in batches, and slow ones one by one. A worker gets up to ``min_in_flight`` items, so that it does
-    not wait for the next one to arrive, but nothing on top of ``alone_s``: what waits behind that could be begun elsewhere.
+    So fast items travel in batches, and slow ones one by one. A worker gets up to ``min_in_flight`` items, so that it
+    does not wait for the next one to arrive, but nothing on top of ``alone_s``: what waits behind that could be begun
+    elsewhere.
     """
 
     def __init__(self, batch_s: float, min_in_flight: int, alone_s: float) -> None:

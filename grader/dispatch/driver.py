@@ -36,7 +36,6 @@ from grader.worker.grading import Policy
 from grader.worker.messages import Cancel, Graded, Job, Lost, Prepared, Ran
 from grader.worker.program import Program
 
-
 _PREPARE_S = 0.5  # CPU seconds that a reference is thought to need, as long as nothing is known of it
 
 
