@@ -4,8 +4,8 @@
 
 Prints the resident memory of the workers and the memory charged to the containers as it goes, then what is left when
 all is closed: containers, processes, files in the temporary folder and in /dev/shm, System V objects. Fails if a
-verdict is wrong, if a worker has grown by more than 8 MiB since the first tenth, or if anything is left. What other
-graders on the machine start meanwhile would be counted as left.
+verdict is wrong, if a worker has grown by more than 8 MiB since the first tenth, or if anything is left. Processes and
+files of other graders on the machine that start meanwhile would be counted as left.
 """
 
 from __future__ import annotations
@@ -54,16 +54,17 @@ def main() -> None:
     parser.add_argument("--one-shot", action="store_true")
     options = parser.parse_args()
     images.build()
-    before = leftovers()
+    before = leftovers(set())
     limits = Limits()
     pool = WarmLocalPool(limits=limits, workers=options.workers, sandbox="docker", runtime=options.runtime)
     pool.renewal = Renewal(one_shot=options.one_shot, max_runs=options.max_runs)
     suite = one_task(registry.load("starter"))
     began = time.monotonic()
     with BlockingEngine(pool, suite, limits=limits, fail_fast=True) as engine:
-        grown = soak(engine, pool, suite, options.samples)
+        workers: set[int] = set()
+        grown = soak(engine, pool, suite, options.samples, workers)
     took = time.monotonic() - began
-    left = {kind: found - before[kind] for kind, found in leftovers().items()}
+    left = {kind: found - before[kind] for kind, found in leftovers(workers).items()}
     print(f"{options.samples} samples in {took:.0f} s, {options.samples / took:.0f} a second")
     for kind, found in left.items():
         print(f"{kind} left: {len(found)}{' ' + ', '.join(sorted(found)[:5]) if found else ''}")
@@ -77,8 +78,9 @@ def one_task(suite: Suite) -> Suite:
     return replace(suite, tasks={name: suite.tasks[name]})
 
 
-def soak(engine: BlockingEngine, pool: LocalPool, suite: Suite, samples: int) -> int:
-    """Grade; returns how many bytes the worker that grew most did since the first tenth."""
+def soak(engine: BlockingEngine, pool: LocalPool, suite: Suite, samples: int, workers: set[int]) -> int:
+    """Grade; returns how many bytes the worker that grew most did since the first tenth. Adds the process ids of all
+    ``workers``."""
     (task,) = suite.tasks.values()
 
     def programs() -> Iterator[Program]:
@@ -95,10 +97,11 @@ def soak(engine: BlockingEngine, pool: LocalPool, suite: Suite, samples: int) ->
         if verdict["passed"] is not right or verdict["attempts"] != 1:
             sys.exit(f"sample {verdict['sample_id']}: {verdict}")
         if done % step == 0:
+            workers.update(pool.processes().values())
             last = {name: resident(pid) for name, pid in pool.processes().items()}
             first = first or last
             shown = ", ".join(f"{name} {size / MIB:.1f} MiB" for name, size in sorted(last.items()))
-            print(f"{done:>8} done: {shown}; containers {container_memory()}", flush=True)
+            print(f"{done:>8} done: {shown}; containers {container_memory(workers)}", flush=True)
     return max(size - first.get(name, size) for name, size in last.items())
 
 
@@ -107,10 +110,10 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def container_memory() -> str:
-    """What is charged to the containers of cells that are there now."""
+def container_memory(workers: set[int]) -> str:
+    """What is charged to the containers that the workers have now."""
     sizes = []
-    for pid in container_processes():
+    for pid in container_processes(workers):
         group = cgroup.group_of(pid)
         for name in ("memory.usage_in_bytes", "memory.current"):
             if group is not None and (group.memory / name).exists():
@@ -118,26 +121,30 @@ def container_memory() -> str:
     return ", ".join(sizes) or "none"
 
 
-def container_processes() -> list[int]:
-    """The first processes of all containers of cells."""
+def container_processes(workers: set[int]) -> list[int]:
+    """The first processes of the workers' containers."""
     client = docker_engine.connect()
     try:
-        return [client.inspect_container(name)["State"]["Pid"] for name in containers(client)]
+        return [client.inspect_container(name)["State"]["Pid"] for name in containers(client, workers)]
     finally:
         client.close()
 
 
-def containers(client: Any) -> set[str]:
-    """The ids of all containers of cells, whatever their state."""
+def containers(client: Any, workers: set[int]) -> set[str]:
+    """The ids of the workers' containers, whatever their state."""
     label = f"{docker_orphans.ROLE_LABEL}={docker_orphans.CELL}"
-    return {found["Id"] for found in client.containers(all=True, filters={"label": label})}
+    return {
+        found["Id"]
+        for found in client.containers(all=True, filters={"label": label})
+        if int(found["Labels"][docker_orphans.OWNER_LABEL].split("/")[2]) in workers
+    }
 
 
-def leftovers() -> dict[str, set[str]]:
-    """Everything that a cell could leave on this machine."""
+def leftovers(workers: set[int]) -> dict[str, set[str]]:
+    """Everything that the cells of these workers could leave on this machine."""
     client = docker_engine.connect()
     try:
-        found = {"containers": containers(client)}
+        found = {"containers": containers(client, workers)}
     finally:
         client.close()
     found["processes"] = set(cell_processes())
