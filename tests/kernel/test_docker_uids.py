@@ -200,3 +200,12 @@ def test_verdicts_are_those_of_the_embedded_sandbox(docker, own_cache):
         judged.append([(verdict["status"], verdict["groups"]) for verdict in verdicts])
     assert judged[0] == judged[1]
     assert len({status for status, _ in judged[0]}) > 2
+
+
+@pytest.mark.parametrize(
+    "error", ["PermissionError: [Errno 1]", "OSError: [Errno 28] No space left on device"]
+)
+def test_a_host_that_forbids_user_namespaces_is_told_from_a_full_disk(error):
+    text = docker_engine.explain("the container does not start", f"{error}: unshare 0x10020000: refused")
+    assert "forbids user namespaces" in text
+    assert "uids" in text
