@@ -20,11 +20,13 @@ from typing import Any
 
 from grader.dispatch.contract import Batch, PoolState, VerdictFields
 from grader.errors import InfrastructureError, OverloadedError
+from grader.limits import Limits
 from grader.server.parts import standard_parts
 from grader.server.serve import run
 from grader.server.settings import ServerSettings
 from grader.status import Status
 from grader.telemetry.logs import configure
+from grader.worker.execution import Executed, Execution
 from grader.worker.program import Program
 
 _STUB = "# stub: "
@@ -32,13 +34,17 @@ STAMP = {"backend": "none", "layers": ()}
 
 
 class NoopGrading:
-    """Grades nothing; see the module. ``cancelled`` counts batches that were closed before their end."""
+    """Grades nothing; see the module. ``cancelled`` counts batches that were closed before their end.
+
+    A program that is to be run and not judged prints what it reads.
+    """
 
     def __init__(self) -> None:
         self.started = self.closed = False
         self.batches = 0
         self.programs = 0
         self.cancelled = 0
+        self.executed = 0
 
     @property
     def stamp(self) -> Mapping[str, Any]:
@@ -53,8 +59,22 @@ class NoopGrading:
     def state(self) -> PoolState:
         return PoolState(workers={"ready": 2}, cells={"ready": 2})
 
-    async def execute(self, *_: Any, **__: Any) -> Any:
-        raise InfrastructureError("nothing runs programs here")
+    async def execute(
+        self, execution: Execution, limits: Limits, *, tenant: str, weight: float = 1.0, timeout_s: float
+    ) -> Executed:
+        self.executed += 1
+        what, _, argument = execution.source.removeprefix(_STUB).partition("\n")[0].partition(" ")
+        if not execution.source.startswith(_STUB):
+            what = ""
+        if what == "wait":
+            await asyncio.sleep(float(argument))
+        elif what == "overload":
+            raise OverloadedError("no room in the queue of this machine", 2.5)
+        elif what == "break":
+            raise InfrastructureError("the socket /var/lib/grader/worker.sock is gone")
+        elif what == "crash":
+            raise ZeroDivisionError("in /var/lib/grader/secret.py")
+        return Executed("exited", int(what == "fail"), 0, execution.stdin, b"", 0.001, 0.001, 10_000_000)
 
     async def grade(self, batch: Batch) -> AsyncIterator[VerdictFields]:
         self.batches += 1
@@ -127,12 +147,13 @@ def main() -> None:
     parser.add_argument("--max-body-bytes", type=int, default=64 << 20)
     parser.add_argument("--max-connections", type=int, default=16_384)
     parser.add_argument("--database-url")
+    parser.add_argument("--compat", action="append", default=[])
     parser.add_argument("--log-level", default="info")
     for name in ("header", "body-idle", "write", "keep-alive"):
         parser.add_argument(f"--{name}-s", type=float, default=10.0)
     given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
     configure(given.pop("log_level"))
-    parts = standard_parts(given.pop("database_url", None))
+    parts = standard_parts(given.pop("database_url", None), given.pop("compat"))
     killed_by = run(ServerSettings(**given), NoopGrading(), parts)
     if killed_by is not None:
         os._exit(128 + killed_by)

@@ -44,6 +44,12 @@ DATABASE = typer.Option(
     help="Where jobs are kept: sqlite:////folder/file or postgresql://...; GRADER_DATABASE_URL by default.",
     metavar="URL",
 )
+COMPAT = typer.Option(
+    "--compat",
+    help="A foreign API to serve, by name (docs/compat.md); more than once for more, none for none. Without it, those "
+    "of GRADER_COMPAT (separated by commas), else sandbox-fusion.",
+    metavar="API",
+)
 LOG_LEVEL = typer.Option(help="debug, info, warning, error or critical.")
 NO_JOBS = typer.Option("--no-jobs", help="Serve no jobs, and keep nothing on disk.")
 
@@ -64,6 +70,7 @@ def serve(
     max_connections: Annotated[int, CONNECTIONS] = 16_384,
     database_url: Annotated[str | None, DATABASE] = None,
     no_jobs: Annotated[bool, NO_JOBS] = False,
+    compat: Annotated[list[str] | None, COMPAT] = None,
     log_level: Annotated[str, LOG_LEVEL] = "info",
 ) -> None:
     """Answer over HTTP until SIGTERM or Ctrl-C: then nothing new is begun, what runs ends, and the exit code is 0.
@@ -72,6 +79,7 @@ def serve(
     """
     _check_installed()
     from grader import settings
+    from grader.server.compat.catalogue import chosen_apis
     from grader.server.parts import standard_parts
     from grader.server.serve import run
     from grader.server.settings import ServerSettings
@@ -90,9 +98,10 @@ def serve(
     )
     if no_jobs and database_url is not None:
         raise InputError("--no-jobs and --database-url contradict each other; give one of them")
+    parts = standard_parts(None if no_jobs else _database_url(database_url), chosen_apis(compat))
     grading = _grading(chosen.engine, ray_address, workers, sandbox, runtime, allow_missing)
     configure(log_level)
-    killed_by = run(chosen, grading, standard_parts(None if no_jobs else _database_url(database_url)))
+    killed_by = run(chosen, grading, parts)
     if killed_by is not None:
         # Not by way of the interpreter's end, which would wait for threads.
         os._exit(128 + killed_by)

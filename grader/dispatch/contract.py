@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from grader.limits import Limits
 from grader.suites.task import Suite
+from grader.worker.execution import Executed, Execution
 from grader.worker.program import Program
 
 VerdictFields = dict[str, Any]
@@ -69,6 +70,16 @@ class Grading(Protocol):
 
         Raises, at the first step, OverloadedError where the queue has no room for the batch, SuiteError where a
         task's expected answers cannot be made, and InfrastructureError where no worker can work.
+        """
+
+    async def execute(
+        self, execution: Execution, limits: Limits, *, tenant: str, weight: float = 1.0, timeout_s: float
+    ) -> Executed:
+        """Run a program and say what it did, without judging it.
+
+        ``timeout_s`` is the wall-clock time after which a program that has not been started is no longer wanted.
+        Cancelling this cancels the run. Raises OverloadedError where there is no room or no worker came to it in time,
+        and InfrastructureError where no worker could run it.
         """
 
     def state(self) -> PoolState:

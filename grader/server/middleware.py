@@ -51,7 +51,8 @@ class FrontMiddleware:
     async def _answer(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
         if self._service.draining and scope["method"] in _NO_NEW_WORK:
             said = "the server is about to stop and takes no new work; send it to another, or again later"
-            found = problem(503, said, title="Draining", request_id=exchange.request_id,
+            status = self._service.shed_statuses.get(scope["path"], 503)
+            found = problem(status, said, title="Draining", request_id=exchange.request_id,
                             retry_after_s=_DRAIN_RETRY_AFTER_S, headers={"connection": "close"})  # fmt: skip
             await exchange.refuse(found)
             return

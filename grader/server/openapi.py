@@ -29,8 +29,9 @@ _MEANINGS = {
     429: "Too much for now: the queue is full, or the key's rate is used up. Retry-After says when to come back.",
     500: "A mistake of ours.",
     503: "No worker can grade now, or the server is about to stop. Retry-After says when to come back.",
+    504: "Too much for now, or no worker can run this now: it says nothing about the program. Send it again.",
 }
-_WITH_RETRY_AFTER = (429, 503)
+_WITH_RETRY_AFTER = (429, 503, 504)
 PROBLEMS_OF_READING = (401, 403, 422, 429, 503)
 """What a route with a key can answer; a drain and the key's rate included."""
 PROBLEMS_OF_BODIES = (400, 401, 403, 408, 413, 415, 422, 429, 503)

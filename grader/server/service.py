@@ -24,7 +24,8 @@ UNKNOWN_STAMP: Mapping[str, Any] = {"backend": "unknown", "layers": ()}
 class Service:
     """The running service. ``draining``: it takes no new work. ``active`` counts what has to end before it may stop.
 
-    ``startup_error`` is what kept it from starting. ``observer`` counts and traces what is graded.
+    ``startup_error`` is what kept it from starting. ``observer`` counts and traces what is graded. ``shed_statuses``:
+    by path, the status with which new work is refused in a drain where that is not 503.
     """
 
     settings: ServerSettings
@@ -36,6 +37,7 @@ class Service:
     startup_error: Exception | None = None
     observer: Observer | None = None
     shared: dict[str, Any] = field(default_factory=dict)
+    shed_statuses: dict[str, int] = field(default_factory=dict)
 
     @contextmanager
     def working(self) -> Iterator[None]:

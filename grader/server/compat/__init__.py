@@ -1,1 +1,1 @@
-"""Endpoints of other graders, so that their users switch by changing a URL; one file an API."""
+"""The APIs of other graders: one file each, switched on by name. ``docs/compat.md`` says what each of them promises."""
