@@ -81,7 +81,7 @@ def _unreachable(where: str, error: str) -> str:
 # What the daemon says (a part of it, in lower case), what it means, and what mends it.
 _CAUSES: tuple[tuple[str, str, str], ...] = (
     # First: where there may be none at all, the kernel says that there is no space left for one.
-    (": unshare 0x", "the host forbids user namespaces in containers",
+    ("] unshare 0x", "the host forbids user namespaces in containers",
      "as root: sysctl -w user.max_user_namespaces=15000; on Debian also kernel.unprivileged_userns_clone=1, on Ubuntu "
      "kernel.apparmor_restrict_unprivileged_userns=0; or choose the weaker isolation that needs none: uids"),
     ("no such image", "the image is missing", "make it: grader images build --offline"),
