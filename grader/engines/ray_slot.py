@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SILENT_S = 3.0  # a worker gives a sign of life every second
 _FROZEN_S = 8.0  # an actor does so too; after this long without one it is killed
 _RETRY_S = 0.2  # while Ray restarts an actor
+_RESTART_S = 10.0  # after that, it may not even know: the head may have been down when the actor died
 _PATIENCE_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)  # after so many failures in a row
 _END_S = 10.0
 
@@ -92,13 +93,17 @@ class Slot:
         """Start the worker, on an actor that there is or on a new one, when the cluster has room for it."""
         from ray import exceptions
 
+        gone_since: float | None = None
         while True:
             if self._actor is None:
-                self._actor = _new_actor()
+                self._actor, gone_since = _new_actor(), None
             self._incarnation = self._owner.next_incarnation()
             try:
                 return await self._actor.start.remote(self._owner.order(self._incarnation))  # type: ignore[no-any-return]
             except exceptions.ActorUnavailableError:
+                gone_since = gone_since or time.monotonic()
+                if time.monotonic() - gone_since > _RESTART_S:
+                    self._kill_actor()
                 await asyncio.sleep(_RETRY_S)
             except exceptions.ActorDiedError as error:
                 # It cannot be restarted, or could not even begin: its node has another version of something.

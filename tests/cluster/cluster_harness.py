@@ -69,12 +69,13 @@ class Nodes:
     sandbox_root: Path
     token: str
     mark: str
+    head_ip: str = "127.0.0.1"
     port: int = 0
     nodes: list[Node] = field(default_factory=list)
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.head_ip}:{self.port}"
 
     @property
     def workers(self) -> list[Node]:
@@ -84,20 +85,20 @@ class Nodes:
         self.port = free_port()
         checks = json.dumps(ray_cluster.HEALTH_CHECKS)
         self._start(
-            ["--head", f"--port={self.port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false",
+            ["--head", f"--port={self.port}", f"--node-ip-address={self.head_ip}", "--include-dashboard=false",
              f"--temp-dir={self.folder}/r", f"--system-config={checks}"], 0, "head",
         )  # fmt: skip
-        wait_until(lambda: answers(self.port), "the head answers")
+        wait_until(lambda: answers(self.port, self.head_ip), "the head answers")
 
     def add(
         self, slots: int = 1, *, name: str = "", ip: str = "127.0.0.1", cache: Path | None = None,
-        prefix: Sequence[str] = (), head_ip: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
     ) -> Node:  # fmt: skip
         """Start a node; it joins soon."""
         name = name or f"node-{len(self.nodes)}"
         # Each its own folder: nodes that start at the same time would choose the same names for their sockets.
         folder = self.folder / f"t{len(self.nodes)}"
-        arguments = [f"--address={head_ip}:{self.port}", f"--node-ip-address={ip}", f"--temp-dir={folder}"]
+        arguments = [f"--address={self.address}", f"--node-ip-address={ip}", f"--temp-dir={folder}"]
         return self._start(arguments, slots, name, cache, prefix)
 
     def _start(
@@ -160,9 +161,9 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def answers(port: int) -> bool:
+def answers(port: int, ip: str = "127.0.0.1") -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
+        socket.create_connection((ip, port), 1).close()
     except OSError:
         return False
     return True

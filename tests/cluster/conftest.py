@@ -35,11 +35,17 @@ def alone() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def nodes(alone: None, sandbox_root: Path) -> Iterator[harness.Nodes]:
+def head_ip() -> str:
+    """The address at which the head listens; a module may have its own."""
+    return "127.0.0.1"
+
+
+@pytest.fixture(scope="module")
+def nodes(alone: None, sandbox_root: Path, head_ip: str) -> Iterator[harness.Nodes]:
     """A head; tests or modules add what they need. Nothing of it is left afterwards."""
     pytest.importorskip("ray")
     folder = Path(tempfile.mkdtemp(prefix="gct-"))  # short: sockets are in it
-    made = harness.Nodes(folder, sandbox_root, ray_cluster._TOKEN, uuid.uuid4().hex)
+    made = harness.Nodes(folder, sandbox_root, ray_cluster._TOKEN, uuid.uuid4().hex, head_ip)
     try:
         made.start_head()
         yield made
