@@ -122,7 +122,7 @@ class KnowsReferences(Protocol):
 def rewards_router(pass_rates: PassRates | None = None) -> APIRouter:
     """Make the routes. ``pass_rates`` keeps the pass rates of tasks over time, by tenant, suite and task."""
     rates = pass_rates or PassRates()
-    refusals = _Refusals()
+    refusals = Refusals()
     router = APIRouter(prefix="/v1")
 
     @router.post(
@@ -161,7 +161,7 @@ def rewards_router(pass_rates: PassRates | None = None) -> APIRouter:
             verdicts: list[VerdictFields] = []
             await asked.collect(verdicts.append)
             judged = in_order(made.batch, verdicts)
-            times = _reference_times(wanted, made.reward, made.batch, judged, service.grading)
+            times = reference_times(wanted, made.reward, made.batch, judged, service.grading)
             answering = _Answering(wanted, made, made.batch, judged, times, rates)
             yield await asyncio.to_thread(answering.body, caller.owner.tenant)
 
@@ -202,7 +202,7 @@ class _Answering:
         feedback: list[str] = []
         for row, verdict in enumerate(self.verdicts):
             context = self._context(row)  # with its syntax tree too large to keep one for every row
-            results.append(_scored(self.made.reward, verdict, context))
+            results.append(scored(self.made.reward, verdict, context))
             whole = not self._task(row).entry_point
             flags.append(tamper_flags(context.source, verdict, whole_program=whole, tree=context.tree))
             if self.wanted.include_feedback:
@@ -264,7 +264,7 @@ def _only(values: Iterable[float | None]) -> float | None:
     return found[0] if len(found) == 1 else None
 
 
-def _reference_times(
+def reference_times(
     wanted: RewardsRequest, reward: Reward, batch: Batch, verdicts: Sequence[VerdictFields], grading: object
 ) -> list[float | None]:
     """The CPU seconds of each row's reference, where the reward needs them: those given, or those measured."""
@@ -283,7 +283,7 @@ def _reference_times(
     return times
 
 
-def _scored(reward: Reward, verdict: Mapping[str, Any], context: Context) -> RewardResult:
+def scored(reward: Reward, verdict: Mapping[str, Any], context: Context) -> RewardResult:
     """Score a verdict. What turns out to be missing now is an affair of ours: no reward, and never 0."""
     try:
         return reward(verdict, context)
@@ -292,7 +292,7 @@ def _scored(reward: Reward, verdict: Mapping[str, Any], context: Context) -> Rew
         return RewardResult(None, dict.fromkeys(reward.names))
 
 
-class _Refusals:
+class Refusals:
     """Logs requests that are refused: the first of a kind, and then each time that their number has grown tenfold.
 
     A trainer that sends a malformed batch sends the next one too.

@@ -23,6 +23,9 @@ APIS: Mapping[str, tuple[str, str]] = {
     "open-r1-morph": ("open_r1", "make_morph_part"),
     "nemo-skills": ("nemo_skills", "make_part"),
     "open-instruct": ("open_instruct", "make_part"),
+    "openrlhf": ("openrlhf", "make_part"),
+    "slime": ("slime", "make_part"),
+    "nemo-gym": ("nemo_gym", "make_part"),
 }
 
 

@@ -1,0 +1,121 @@
+"""OpenRLHF's remote reward model (https://github.com/OpenRLHF/OpenRLHF, ``openrlhf/utils/agent.py``).
+
+Its client sends one sample a request, tries five times with a second between, and gives up after 180 s.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from grader.errors import SuiteError
+from grader.extraction.after_prompt import completion_after, has_special_tokens
+from grader.server.answers import to_json
+from grader.server.auth import AnyCaller
+from grader.server.bodies import read_model
+from grader.server.compat.rewarding import (
+    RewardParameter,
+    Single,
+    SuiteParameter,
+    judged,
+    refusals_of,
+    rewarded,
+)
+from grader.server.compat.running import shed_with
+from grader.server.models import MAX_SAMPLES
+from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
+from grader.server.problems import FieldError, Refused
+from grader.server.service import Part, service_of
+from grader.server.streams import JSON
+from grader.suites.labels import read_label
+
+_MAX_ERRORS = 20
+
+
+class OpenRLHFRequest(BaseModel):
+    """Samples, by column: prompt and response in one text, the prompt, and the label."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    query: list[Any] = Field(max_length=MAX_SAMPLES)
+    prompts: list[Any] = Field(max_length=MAX_SAMPLES)
+    labels: list[Any] = Field(max_length=MAX_SAMPLES)
+
+
+class OpenRLHFAnswer(BaseModel):
+    """A reward and a score a query (the same numbers), and values to be logged."""
+
+    rewards: list[float]
+    scores: list[float]
+    extra_logs: dict[str, list[float]]
+
+
+def make_part() -> Part:
+    """Make the route."""
+    router = APIRouter(tags=["openrlhf"])
+    router.add_api_route(
+        "/openrlhf/reward",
+        reward_queries,
+        methods=["POST"],
+        response_model=OpenRLHFAnswer,
+        responses=problems(*PROBLEMS_OF_BODIES),
+    )
+    return Part(router=router)
+
+
+@takes(OpenRLHFRequest)
+async def reward_queries(
+    request: Request, caller: AnyCaller, suite: SuiteParameter = None, reward: RewardParameter = None
+) -> Response:
+    """Reward what follows each prompt. Empty lists are answered with empty lists."""
+    with refusals_of(service_of(request)), shed_with(503):
+        wanted = await read_model(request, OpenRLHFRequest)
+        found = await rewarded(request, caller, _samples(wanted), suite, reward)
+        rewards = [judged(one) for one in found]
+    logs = {
+        "passed": [float(one.passed) for one in found],
+        "flagged": [float(bool(one.flags)) for one in found],
+    }
+    answer = {"rewards": rewards, "scores": rewards, "extra_logs": logs}
+    return Response(to_json(answer), media_type=JSON)
+
+
+def _samples(wanted: OpenRLHFRequest) -> list[Single]:
+    columns = {"query": wanted.query, "prompts": wanted.prompts, "labels": wanted.labels}
+    rows = len(wanted.query)
+    errors = [
+        FieldError(name, f"{len(values)} entries for {rows} queries; give one each")
+        for name, values in columns.items()
+        if len(values) != rows
+    ]
+    if errors:
+        raise Refused(errors=errors)
+    samples = []
+    for number, values in enumerate(zip(wanted.query, wanted.prompts, wanted.labels, strict=True)):
+        try:
+            samples.append(_sample(number, *values))
+        except Refused as error:
+            errors.extend(error.errors)
+    if errors:
+        raise Refused(errors=errors[:_MAX_ERRORS])
+    return samples
+
+
+def _sample(number: int, query: Any, prompt: Any, label: Any) -> Single:
+    places = f"query[{number}]", f"labels[{number}]"
+    for place, value in ((places[0], query), (f"prompts[{number}]", prompt)):
+        if not isinstance(value, str):
+            raise Refused("text is needed", place=place)
+    completion = completion_after(query, prompt)
+    if completion is None:
+        raise Refused(
+            "it does not begin with its prompt, so what the model said is not known", place=places[0]
+        )
+    try:
+        read = read_label(label, places[1])
+    except SuiteError as error:
+        raise Refused(str(error).removeprefix(f"{places[1]}: "), place=places[1]) from error
+    return Single(completion, read, *places, prompt="" if has_special_tokens(prompt) else prompt)

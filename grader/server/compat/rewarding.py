@@ -1,0 +1,243 @@
+"""What the endpoints share whose contract is a reward a sample: single samples are gathered into batches.
+
+These clients send one sample a request, thousands of them at once, and take an answer that is no number for a mistake
+of theirs. So a sample that could not be judged is refused with 503, after which they send it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Query, Request
+
+from grader.dispatch.contract import VerdictFields
+from grader.dispatch.gathering import Gatherer
+from grader.errors import InfrastructureError, OverloadedError
+from grader.rewards import Context, RewardResult, tamper_flags
+from grader.server.answers import Asked, in_order
+from grader.server.auth import Caller
+from grader.server.batches import Owner
+from grader.server.problems import FieldError, Refused
+from grader.server.reward_batches import make_reward_batch
+from grader.server.rewards import KnowsReferences, Refusals, RewardsRequest, reference_times, scored
+from grader.server.service import Service, service_of
+from grader.server.streams import while_connected
+from grader.suites.labels import Label
+
+_SHARED = "compat_rewards"
+# The shortest time-out of these clients is 60 s: that of NeMo-Gym's in verifiers.
+_FOR_ROOM_S = 50.0
+
+SuiteParameter = Annotated[str | None, Query(max_length=256, description="the suite whose tasks labels name")]
+RewardParameter = Annotated[
+    str | None, Query(max_length=10_000, description="a reward's name, or the JSON of its object")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """A sample: the completion, what it is judged by, and the prompt where a bare completion may continue it.
+
+    ``completion_place`` and ``label_place`` are their places in the request.
+    """
+
+    completion: str
+    label: Label
+    completion_place: str
+    label_place: str
+    prompt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewarded:
+    """What came of a sample. ``value`` is None where it could not be judged."""
+
+    value: float | None
+    passed: bool
+    status: str
+    flags: Sequence[str]
+    components: dict[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What samples have in common that are graded in one batch. ``suite``: None for tests of their own."""
+
+    owner: Owner
+    suite: str | None
+    reward: str | None
+
+
+async def rewarded(
+    request: Request, caller: Caller, samples: Sequence[Single], suite: str | None, reward: str | None
+) -> list[Rewarded]:
+    """Have samples rewarded, for as long as the client is connected; returns what came of each, in their order.
+
+    They share batches with those of other requests. ``suite`` and ``reward``: the request's parameters. The request's
+    body must have been read. Raises Refused, with the place, for what cannot be graded, and InfrastructureError where
+    nothing can be graded now.
+    """
+    kinds = [_kind(caller.owner, sample, suite, reward) for sample in samples]
+    if not samples:
+        return []
+    caller.take_samples(len(samples))
+    gatherer = _gatherer(service_of(request))
+
+    async def one(kind: _Kind, sample: Single) -> Rewarded:
+        with _placed(sample):
+            return await gatherer.submit(kind, sample)
+
+    async def every() -> list[Rewarded]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(one(kind, sample)) for kind, sample in zip(kinds, samples, strict=True)
+            ]
+        return [task.result() for task in tasks]
+
+    try:
+        return await while_connected(request.receive, every())
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
+
+
+def judged(found: Rewarded) -> float:
+    """Return the reward. Raises InfrastructureError, which is answered with 503, where there is none."""
+    if found.value is None:
+        raise InfrastructureError("a sample was not judged; the log has the reason")
+    return found.value
+
+
+def refusals_of(service: Service) -> Refusals:
+    """Return what logs refused requests, once a kind."""
+    found: Refusals = service.shared.setdefault(f"{_SHARED}_refused", Refusals())
+    return found
+
+
+def _kind(owner: Owner, sample: Single, suite: str | None, reward: str | None) -> _Kind:
+    if sample.label.task_id is None:
+        return _Kind(owner, None, reward)
+    named = sample.label.suite or suite
+    if named is None:
+        raise Refused(
+            "the name of a task, and no suite: add ?suite=NAME to the URL, or send tests",
+            place=sample.label_place,
+        )
+    return _Kind(owner, named, reward)
+
+
+def _gatherer(service: Service) -> Gatherer[_Kind, Single, Rewarded]:
+    if _SHARED not in service.shared:
+
+        async def work(kind: _Kind, samples: list[Single]) -> list[Rewarded]:
+            return await _grade(service, kind, samples)
+
+        service.shared[_SHARED] = Gatherer(work)
+    found: Gatherer[_Kind, Single, Rewarded] = service.shared[_SHARED]
+    return found
+
+
+async def _grade(service: Service, kind: _Kind, samples: list[Single]) -> list[Rewarded]:
+    wanted = _wanted(kind, samples)
+    knows = isinstance(service.grading, KnowsReferences)
+    made = await asyncio.to_thread(
+        make_reward_batch, wanted, service.suites, kind.owner, uuid.uuid4().hex, knows_references=knows
+    )
+    assert made.batch is not None
+    asked = Asked(service, made.batch, (1,), True, time.monotonic(), None)
+    verdicts = in_order(made.batch, await _collected(asked))
+    times = reference_times(wanted, made.reward, made.batch, verdicts, service.grading)
+
+    def answers() -> list[Rewarded]:
+        assert made.batch is not None
+        found = []
+        for number, verdict in enumerate(verdicts):
+            program = made.batch.programs[number]
+            task = made.batch.suite.tasks[program.task_id]
+            context = Context(
+                task=task,
+                source=program.source,
+                completion=made.completions[number],
+                reference_cpu_s=times[number],
+            )
+            flags = tamper_flags(
+                program.source, verdict, whole_program=not task.entry_point, tree=context.tree
+            )
+            found.append(_rewarded(scored(made.reward, verdict, context), verdict, flags))
+        return found
+
+    return await asyncio.to_thread(answers)
+
+
+def _rewarded(result: RewardResult, verdict: VerdictFields, flags: Sequence[str]) -> Rewarded:
+    return Rewarded(
+        result.value, bool(verdict["passed"]), str(verdict["status"]), flags, dict(result.components)
+    )
+
+
+async def _collected(asked: Asked) -> list[VerdictFields]:
+    """Grade a batch; wait for room in the queue, as long as its clients may wait."""
+    end = time.monotonic() + _FOR_ROOM_S
+    while True:
+        verdicts: list[VerdictFields] = []
+        try:
+            await asked.collect(verdicts.append)
+        except OverloadedError as error:
+            if time.monotonic() + error.retry_after_s > end:
+                raise
+            await asyncio.sleep(error.retry_after_s)
+        else:
+            return verdicts
+
+
+def _wanted(kind: _Kind, samples: Sequence[Single]) -> RewardsRequest:
+    completions = [sample.completion for sample in samples]
+    reward = _reward(kind.reward)
+    if kind.suite is not None:
+        task_ids = [sample.label.task_id for sample in samples]
+        return RewardsRequest(completions=completions, reward=reward, suite=kind.suite, task_ids=task_ids)
+    return RewardsRequest(
+        completions=completions,
+        reward=reward,
+        tests=[sample.label.tests for sample in samples],
+        prompts=[sample.prompt for sample in samples],
+    )
+
+
+def _reward(given: str | None) -> Any:
+    if given is None or given.lstrip()[:1] not in ("{", "["):
+        return given
+    try:
+        return json.loads(given)
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"begins like JSON, and is not: {error}", place="reward") from error
+
+
+@contextmanager
+def _placed(sample: Single) -> Iterator[None]:
+    """Have what is wrong with a sample said with its place in the client's request."""
+    try:
+        yield
+    except Refused as error:
+        if not error.errors:
+            raise
+        places = {
+            "tests[0]": sample.label_place,
+            "task_ids[0]": sample.label_place,
+            "completions[0]": sample.completion_place,
+        }
+        errors = [FieldError(_moved(one.place, places), one.message) for one in error.errors]
+        raise Refused(error.detail, status=error.status, errors=errors, title=error.title) from error
+
+
+def _moved(place: str, places: dict[str, str]) -> str:
+    for ours, theirs in places.items():
+        if place.startswith(ours):
+            return theirs + place[len(ours) :]
+    return place

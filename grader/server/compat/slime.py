@@ -1,0 +1,76 @@
+"""slime's remote reward model (https://github.com/THUDM/slime, ``slime/rollout/rm_hub``): the answer is a number.
+
+Its client sends one sample a request over 64 connections, tries ten times with growing pauses, and gives up after 120
+s.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict
+
+from grader.errors import SuiteError
+from grader.extraction.after_prompt import has_special_tokens
+from grader.server.answers import to_json
+from grader.server.auth import AnyCaller
+from grader.server.bodies import read_model
+from grader.server.compat.rewarding import (
+    RewardParameter,
+    Single,
+    SuiteParameter,
+    judged,
+    refusals_of,
+    rewarded,
+)
+from grader.server.compat.running import shed_with
+from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
+from grader.server.problems import Refused
+from grader.server.service import Part, service_of
+from grader.server.streams import JSON
+from grader.suites.labels import read_label
+
+
+class SlimeRequest(BaseModel):
+    """A sample: the prompt (a text, or messages), the response, and the label."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    prompt: str | list[Any] | None = None
+    response: str
+    label: Any
+
+
+def make_part() -> Part:
+    """Make the route."""
+    router = APIRouter(tags=["slime"])
+    router.add_api_route(
+        "/slime/reward",
+        reward_response,
+        methods=["POST"],
+        response_model=float,
+        responses=problems(*PROBLEMS_OF_BODIES),
+    )
+    return Part(router=router)
+
+
+@takes(SlimeRequest)
+async def reward_response(
+    request: Request, caller: AnyCaller, suite: SuiteParameter = None, reward: RewardParameter = None
+) -> Response:
+    """Reward a response."""
+    with refusals_of(service_of(request)), shed_with(503):
+        wanted = await read_model(request, SlimeRequest)
+        try:
+            label = read_label(wanted.label, "label")
+        except SuiteError as error:
+            raise Refused(str(error).removeprefix("label: "), place="label") from error
+        shown = wanted.prompt if isinstance(wanted.prompt, str) else ""
+        sample = Single(
+            wanted.response, label, "response", "label", "" if has_special_tokens(shown) else shown
+        )
+        (found,) = await rewarded(request, caller, [sample], suite, reward)
+        value = judged(found)
+    return Response(to_json(value), media_type=JSON)  # type: ignore[arg-type]
