@@ -101,6 +101,9 @@ class Executing(Work):
             return
         if isinstance(outcome, events.Done):
             self.done.set_result(result)
+        elif isinstance(outcome, events.Violation):
+            # It took its cell down each time: a finding on the program, and no failure of ours.
+            self.done.set_result(Executed("stopped", 0, 0, b"", b"", 0.0, 0.0, 0))
         elif isinstance(outcome, events.Expired):
             self.done.set_exception(OverloadedError("the program was not started within its time-out"))
         elif isinstance(outcome, events.Cancelled):

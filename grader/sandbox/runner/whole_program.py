@@ -24,6 +24,8 @@ def run(payload: dict[str, Any]) -> int:
     _put_on_standard_input(payload["stdin"])
     sys.argv = [FILE_NAME, *payload.get("args", ())]
     _write_files(payload.get("files", {}))
+    if payload.get("files"):
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as python does with the program's folder
     for name in ("exit", "quit"):  # what the module site adds: the cell's interpreter runs without it
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))
     try:

@@ -87,7 +87,7 @@ class Runs:
                 wanted.execution, wanted.limits, tenant=owner.tenant, weight=owner.weight, timeout_s=wait_s
             )
             flight = self._flights[key] = _Flight(asyncio.ensure_future(running))
-            flight.task.add_done_callback(lambda _: self._flights.pop(key, None))
+            flight.task.add_done_callback(lambda _: self._forget(key, flight))
         flight.waiting += 1
         try:
             return await asyncio.shield(flight.task)
@@ -95,8 +95,12 @@ class Runs:
             flight.waiting -= 1
             if not flight.waiting and not flight.task.done():
                 # Whoever asks for the same from here on needs a run of his own.
-                self._flights.pop(key, None)
+                self._forget(key, flight)
                 flight.task.cancel()
+
+    def _forget(self, key: object, flight: _Flight) -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
 
 
 def _key(wanted: Wanted, owner: Owner) -> object:
