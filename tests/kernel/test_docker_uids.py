@@ -145,6 +145,8 @@ def test_limits_hold(cell):
     short = replace(LIMITS, time_floor_s=0.5, idle_s=0.5)
     assert run(cell, "def f(n):\n    while True: pass", limits=short)[0].ended == "cpu_limit"
     assert run(cell, "import time\ndef f(n):\n    time.sleep(99)", limits=short)[0].ended == "idle_limit"
+    stop = "import os, signal\ndef f(n):\n    os.kill(0, signal.SIGSTOP)"
+    assert run(cell, stop, limits=short)[0].ended == "idle_limit"
     done, text = run(cell, "def f(n):\n    return len([bytearray(b'x' * (1 << 20)) for _ in range(2000)])")
     assert done.memory_kill or "MemoryError" in text
     _, text = run(cell, "import os\ndef f(n):\n    os.kill(-1, 9)\n    return 'nobody else'")

@@ -76,6 +76,7 @@ class Run:
     ) -> None:
         self.number = number
         self.over = False
+        self.can_stop_itself = False  # where its processes are not the first of a PID namespace
         self._limits = limits
         self._bounds = _running_sums(group_sizes)
         self._whole_program = whole_program
@@ -251,7 +252,7 @@ class Run:
 
     def _is_stopped(self) -> bool:
         """Whether somebody outside has stopped a process; no program can stop itself, as the first of its namespace."""
-        return any(_state_of(pid, self._proc) == b"T" for pid in self._pids)
+        return not self.can_stop_itself and any(_state_of(pid, self._proc) == b"T" for pid in self._pids)
 
     def kill(self, reason: str) -> None:
         """End the run; the first reason counts."""

@@ -143,6 +143,7 @@ class Supervisor:
         self._current = Run(request.run, Limits(*request.limits), request.group_sizes, request.whole_program)
         if self._users:
             chosen.users = self._users.lend(len(request.payloads))
+            self._current.can_stop_itself = True
         self._current.start(chosen, request.payloads, self._poll, self._proc, self._clock)
 
     def _finish(self, run: Run) -> None:
