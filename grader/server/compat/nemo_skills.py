@@ -37,7 +37,7 @@ _WAIT_S = 30.0
 _BACKEND = "stateless"
 
 
-class ExecuteRequest(BaseModel):
+class NemoSkillsRequest(BaseModel):
     """Code to be run; ``timeout`` in seconds of CPU time, and of idle time."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -50,7 +50,7 @@ class ExecuteRequest(BaseModel):
     traceback_verbosity: str = "Plain"
 
 
-class ExecuteAnswer(BaseModel):
+class NemoSkillsAnswer(BaseModel):
     """What the code did: completed, error, or timeout."""
 
     process_status: str
@@ -82,16 +82,16 @@ def make_part() -> Part:
         "/execute",
         execute,
         methods=["POST"],
-        response_model=ExecuteAnswer,
+        response_model=NemoSkillsAnswer,
         responses=problems(*PROBLEMS_OF_BODIES),
     )
     return Part(router=router)
 
 
-@takes(ExecuteRequest)
+@takes(NemoSkillsRequest)
 async def execute(request: Request, caller: AnyCaller) -> Response:
     """Run code and say what it printed. The header X-Session-ID is needed for the language ipython."""
-    wanted = await read_model(request, ExecuteRequest)
+    wanted = await read_model(request, NemoSkillsRequest)
     if wanted.language not in _LANGUAGES:
         said = f"{wanted.language[:40]!r} is not available here; there are {', '.join(_LANGUAGES)}"
         raise Refused(said, place="language")
@@ -121,8 +121,8 @@ async def execute(request: Request, caller: AnyCaller) -> Response:
     return await json_answer(lambda: answer_of(executed, run.limits, wanted), len(executed.stdout))
 
 
-def answer_of(executed: Executed, limits: Limits, wanted: ExecuteRequest) -> dict[str, Any]:
-    """Return an ``ExecuteAnswer``.
+def answer_of(executed: Executed, limits: Limits, wanted: NemoSkillsRequest) -> dict[str, Any]:
+    """Return an ``NemoSkillsAnswer``.
 
     As in the original, a program of the language python is ``completed`` whatever its exit status is, and a cell that
     raised is an ``error``. What was killed for its memory or its output is an ``error`` in both.

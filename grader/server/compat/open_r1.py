@@ -46,7 +46,7 @@ _MAX_SCRIPTS = 4096
 _MAX_SCRIPT_CHARACTERS = 32 << 20
 
 
-class BatchRequest(BaseModel):
+class ScriptsRequest(BaseModel):
     """Scripts to be run. ``timeout`` is for each of them, ``request_timeout`` for waiting; both in seconds."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -121,10 +121,10 @@ def _part(tag: str, result_of: Callable[[Outcome], dict[str, Any]], answer: Any)
         return {"status": "ok"}
 
     @router.post("/execute_batch", response_model=answer, responses=problems(*PROBLEMS_OF_BODIES))
-    @takes(BatchRequest)
+    @takes(ScriptsRequest)
     async def execute_batch(request: Request, caller: AnyCaller) -> Response:
         """Run scripts; the answers are in their order."""
-        wanted = await read_model(request, BatchRequest)
+        wanted = await read_model(request, ScriptsRequest)
         languages = languages_of(wanted)
         doing = [
             _outcome(request, caller, wanted, script, language)
@@ -136,7 +136,7 @@ def _part(tag: str, result_of: Callable[[Outcome], dict[str, Any]], answer: Any)
     return Part(router=router)
 
 
-def languages_of(wanted: BatchRequest) -> list[str]:
+def languages_of(wanted: ScriptsRequest) -> list[str]:
     """Return a language a script. Raises Refused where their numbers differ."""
     if wanted.languages is None:
         return [wanted.language or "python"] * len(wanted.scripts)
@@ -147,7 +147,7 @@ def languages_of(wanted: BatchRequest) -> list[str]:
 
 
 async def _outcome(
-    request: Request, caller: Caller, wanted: BatchRequest, script: str, language: str
+    request: Request, caller: Caller, wanted: ScriptsRequest, script: str, language: str
 ) -> Outcome:
     if language.lower() not in ("python", "python3"):
         return Outcome(why_none=f"the language {language[:40]!r} is not available here; there is python")
@@ -167,7 +167,7 @@ async def _outcome(
 
 
 async def _evaluated(
-    request: Request, caller: Caller, wanted: BatchRequest, evaluation: Evaluation
+    request: Request, caller: Caller, wanted: ScriptsRequest, evaluation: Evaluation
 ) -> Outcome:
     tests = [
         (f"test_cases[{number}]", {"kind": "stdio", "inputs": [case["input"]], "outputs": [case["output"]]})

@@ -34,7 +34,7 @@ from grader.server.compat.running import (
     wanted_run,
     why_killed,
 )
-from grader.server.openapi import PROBLEMS_OF_BODIES, PROBLEMS_OF_READING, problems, takes
+from grader.server.openapi import PROBLEMS_OF_READING, problems, takes
 from grader.server.problems import Refused
 from grader.server.service import Part, Service, service_of
 from grader.server.streams import JSON
@@ -49,7 +49,7 @@ _WAIT_S = 30.0
 _VERSION_KEY = "compat_python_version"
 
 
-class FileIn(BaseModel):
+class PistonFile(BaseModel):
     """A file. The first one in UTF-8 is the program."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -59,7 +59,7 @@ class FileIn(BaseModel):
     encoding: str | None = None
 
 
-class ExecuteRequest(BaseModel):
+class PistonRequest(BaseModel):
     """A program to be run, and its limits: 0, negative or missing stands for the default.
 
     ``run_timeout`` and ``run_cpu_time`` both limit CPU time, and the time in which the program is idle; the lower one
@@ -70,7 +70,7 @@ class ExecuteRequest(BaseModel):
 
     language: str = Field(min_length=1, max_length=128)
     version: str = Field(min_length=1, max_length=128)
-    files: list[FileIn] = Field(min_length=1, max_length=1000)
+    files: list[PistonFile] = Field(min_length=1, max_length=1000)
     stdin: str | None = None
     args: list[str] | None = Field(default=None, max_length=1000)
     run_timeout: float | None = Field(default=None, le=_MAX_RUN_MS, allow_inf_nan=False)
@@ -78,7 +78,7 @@ class ExecuteRequest(BaseModel):
     run_memory_limit: int | None = Field(default=None, le=MAX_MEMORY_MIB << 20)
 
 
-class Stage(BaseModel):
+class PistonStage(BaseModel):
     """How the program ended. ``code`` is null where a signal ended it; ``output`` is stdout and stderr."""
 
     stdout: str
@@ -93,20 +93,29 @@ class Stage(BaseModel):
     memory: int
 
 
-class ExecuteAnswer(BaseModel):
+class PistonAnswer(BaseModel):
     """What a program did."""
 
-    run: Stage
+    run: PistonStage
     language: str
     version: str
 
 
-class Runtime(BaseModel):
+class PistonRuntime(BaseModel):
     """A language that can be used."""
 
     language: str
     version: str
     aliases: list[str]
+
+
+class PistonMessage(BaseModel):
+    """What is wrong with a request."""
+
+    message: str
+
+
+_MESSAGE: dict[str, Any] = {"description": "The program was not run.", "model": PistonMessage}
 
 
 def make_part() -> Part:
@@ -117,33 +126,24 @@ def make_part() -> Part:
             f"{prefix}/execute",
             execute,
             methods=["POST"],
-            response_model=ExecuteAnswer,
-            responses=problems(*PROBLEMS_OF_BODIES) | {400: _MESSAGE},
+            response_model=PistonAnswer,
+            responses=problems(401, 403, 429) | dict.fromkeys((400, 408, 413, 415, 503), _MESSAGE),
         )
         router.add_api_route(
             f"{prefix}/runtimes",
             runtimes,
             methods=["GET"],
-            response_model=list[Runtime],
+            response_model=list[PistonRuntime],
             responses=problems(*PROBLEMS_OF_READING),
         )
     return Part(router=router)
 
 
-class Message(BaseModel):
-    """What is wrong with a request."""
-
-    message: str
-
-
-_MESSAGE: dict[str, Any] = {"description": "The request is not one that can be run.", "model": Message}
-
-
-@takes(ExecuteRequest)
+@takes(PistonRequest)
 async def execute(request: Request, caller: AnyCaller) -> Response:
     """Run a program and say what it printed and how it exited, which is its own word."""
     try:
-        wanted = await read_model(request, ExecuteRequest)
+        wanted = await read_model(request, PistonRequest)
         with shed_with(503):
             version = await python_version(service_of(request), caller)
             check_runtime(wanted, version)
@@ -176,7 +176,7 @@ async def python_version(service: Service, caller: Caller) -> str:
     return known
 
 
-def check_runtime(wanted: ExecuteRequest, version: str) -> None:
+def check_runtime(wanted: PistonRequest, version: str) -> None:
     """Raise Refused for a language or a version that is not there."""
     if wanted.language not in (_LANGUAGE, *_ALIASES) or not is_version(wanted.version, version):
         raise Refused(f"{wanted.language}-{wanted.version} runtime is unknown")
@@ -190,7 +190,7 @@ def is_version(selector: str, version: str) -> bool:
     )
 
 
-def wanted_of(wanted: ExecuteRequest, owner: Owner) -> Wanted:
+def wanted_of(wanted: PistonRequest, owner: Owner) -> Wanted:
     """Return what a request asks to be run. Raises Refused where its files cannot be meant."""
     names = [file.name or f"file{number}.code" for number, file in enumerate(wanted.files)]
     main = next((file for file in wanted.files if file.encoding in (None, "", "utf8")), None)
@@ -211,7 +211,7 @@ def wanted_of(wanted: ExecuteRequest, owner: Owner) -> Wanted:
     return wanted_run(execution, owner, memory_bytes=memory if memory > 0 else None)
 
 
-def _content(file: FileIn) -> bytes:
+def _content(file: PistonFile) -> bytes:
     try:
         if file.encoding == "base64":
             return base64.b64decode(file.content)

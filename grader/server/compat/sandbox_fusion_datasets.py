@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from grader.dispatch.contract import VerdictFields
 from grader.limits import Limits
@@ -135,7 +135,7 @@ class Result(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     id: Id
-    accepted: bool
+    accepted: StrictBool
 
 
 class GetMetricsRequest(BaseModel):

@@ -69,7 +69,7 @@ class Extra(BaseModel):
     special_judge_program: str | None = None
 
 
-class BatchConfig(BaseModel):
+class CommonEvaluateConfig(BaseModel):
     """How to test. ``run_timeout`` is for one case, in CPU seconds."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -81,13 +81,13 @@ class BatchConfig(BaseModel):
     extra: Extra = Extra()
 
 
-class BatchRequest(BaseModel):
+class CommonEvaluateRequest(BaseModel):
     """A completion and its tests."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     completion: str
-    config: BatchConfig
+    config: CommonEvaluateConfig
     id: Id = 0
     dataset: str | None = None
 
@@ -103,10 +103,10 @@ def add_routes(router: APIRouter) -> None:
     )
 
 
-@takes(BatchRequest)
+@takes(CommonEvaluateRequest)
 async def common_evaluate_batch(request: Request, caller: PatientCaller) -> Response:
     """Judge a completion by the tests that come with it."""
-    wanted = await read_model(request, BatchRequest)
+    wanted = await read_model(request, CommonEvaluateRequest)
     config = wanted.config
     if not config.language:
         raise Refused("config.language field must exist, got None", status=400)

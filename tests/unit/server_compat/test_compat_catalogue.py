@@ -58,3 +58,16 @@ def test_the_description_has_every_api(compat):
     } <= paths.keys()
     body = paths["/run_code"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body["$ref"].endswith("RunCodeRequest")
+
+
+def test_models_of_different_apis_have_different_names():
+    seen: dict[str, str] = {}
+    for name in sorted(APIS):
+        for part in compat_parts([name]):
+            for route in part.router.routes:
+                model = getattr(route.endpoint, "__dict__", {}).get("takes")
+                if model is not None:
+                    where = seen.setdefault(model.__name__, model.__module__)
+                    assert where == model.__module__, (
+                        f"the description would mix up two models {model.__name__}"
+                    )

@@ -26,7 +26,7 @@ DONE = Executed("exited", 0, 0, b"out\n", b"", 0.1, 0.2, 1000)
 
 def piston_request(**fields):
     body = {"language": "python", "version": "*", "files": [{"content": "print(1)"}], **fields}
-    return piston.ExecuteRequest.model_validate(body)
+    return piston.PistonRequest.model_validate(body)
 
 
 def test_piston_requests():
@@ -83,7 +83,7 @@ def test_piston_versions(selector, meant):
 )
 def test_piston_answers(change, code, name, status):
     stage = piston.stage_of(replace(DONE, **change), Limits())
-    piston.Stage.model_validate(stage)
+    piston.PistonStage.model_validate(stage)
     assert (stage["code"], stage["signal"], stage["status"]) == (code, name, status)
     assert stage["output"] == stage["stdout"] + stage["stderr"]
 
@@ -232,7 +232,7 @@ def test_a_batch_of_scripts(compat):
 
 
 def nemo_request(**fields):
-    return nemo_skills.ExecuteRequest.model_validate({"generated_code": "x", "timeout": 2.0, **fields})
+    return nemo_skills.NemoSkillsRequest.model_validate({"generated_code": "x", "timeout": 2.0, **fields})
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def nemo_request(**fields):
 )  # fmt: skip
 def test_nemo_skills_answers(language, change, status):
     answer = nemo_skills.answer_of(replace(DONE, **change), Limits(), nemo_request(language=language))
-    nemo_skills.ExecuteAnswer.model_validate(answer)
+    nemo_skills.NemoSkillsAnswer.model_validate(answer)
     assert answer["process_status"] == status
     assert answer.get("new_session_created") is (True if language == "ipython" else None)
 
