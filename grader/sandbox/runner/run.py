@@ -22,7 +22,7 @@ _PIPE_BYTES = 1 << 20
 _READ = 1 << 18
 _STARTED = wire.frame(wire.STARTED, b"")  # written at once, and so never cut
 _SHORTEST_WAKE_S, _LONGEST_WAKE_S = 0.001, 0.025
-_ABSENT_S = 0.5
+_LATE_S = 2 * _LONGEST_WAKE_S
 
 
 class Limits(NamedTuple):
@@ -142,10 +142,9 @@ class Run:
             self.over = True
             return
         wall = time.monotonic()
-        if (
-            wall - self._looked > _ABSENT_S
-        ):  # we were stopped, or held up by the worker: no fault of the program's
-            self._step.wall += wall - self._looked
+        # Late, because we were stopped, waited for a processor or were held up by the worker: a program that waits for
+        # us meanwhile is not idle.
+        self._step.wall += max(0.0, wall - self._looked - _LATE_S)
         self._looked = wall
         if self._frames != before:
             self._next_step(cpu, wall)
