@@ -326,34 +326,39 @@ class RayPool:
             # Where the head node is down, the answer may be long in coming; nothing depends on it meanwhile.
             with contextlib.suppress(Exception):
                 self._places = await asyncio.to_thread(self._cluster.places)
+                await asyncio.to_thread(self._cluster.ask_for, self._needed())
             self._resize()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_RESIZE_S):
                     await self._work_came.wait()
 
+    @property
+    def _idle(self) -> bool:
+        return not self._jobs and time.monotonic() - self._busy_at > self._idle_s
+
+    def _needed(self) -> int:
+        """How many places an autoscaler is to provide; as many again as there are while there is work for them."""
+        if self._idle:
+            return self._least
+        doubled = max(self._least, min(self._jobs, 2 * self._places), self._jobs > 0)
+        return doubled if self._most is None else min(self._most, max(doubled, self._jobs))
+
     def _resize(self) -> None:
-        wanted = self._wanted()
+        """Have as many workers as there are places, or few while there is nothing to do.
+
+        No actor is made that would have to wait for a place: if it were given up in the moment in which it gets one,
+        Ray 2.60 would lose the place. For the same reason, those that wait because their node died are left alone.
+        """
+        wanted = 0 if self._failed else min(self._places, self._most or self._places)
+        if self._idle:
+            wanted = min(wanted, self._least)
+            for slot in sorted(self._slots, key=lambda slot: slot.name is not None)[
+                : len(self._slots) - wanted
+            ]:
+                self._slots.remove(slot)
+                self._in_background(slot.end("it was released: there was nothing to do"))
         while len(self._slots) < wanted:
             self._slots.append(Slot(self))
-        # Those without a worker go first: they wait for a node that is not wanted or will not come.
-        surplus = len(self._slots) - wanted
-        if surplus > 0:
-            idle = sorted(self._slots, key=lambda slot: slot.name is not None)
-            for slot in idle[:surplus]:
-                if slot.name is None or not self._jobs:
-                    self._slots.remove(slot)
-                    self._in_background(slot.end("it was released: there was nothing to do"))
-
-    def _wanted(self) -> int:
-        """How many workers there are to be now. More than there is room for tells an autoscaler what is missing."""
-        if self._failed:
-            return 0
-        if not self._jobs and time.monotonic() - self._busy_at > self._idle_s:
-            return min(self._least, self._most or self._least)
-        if self._most is not None:
-            return self._most
-        more = min(self._jobs - self._places, max(self._places, 1))
-        return max(self._places + max(more, 0), self._least)
 
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

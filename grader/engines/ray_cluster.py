@@ -71,6 +71,7 @@ class Cluster:
         _check_installed()
         import ray
 
+        self._asked_for = 0
         self._folder: Path | None = None
         self._processes: set[_Process] = set()
         self.borrowed = ray.is_initialized()
@@ -115,10 +116,22 @@ class Cluster:
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         return int(resources.get(RESOURCE, 0))
 
+    def ask_for(self, places: int) -> None:
+        """Have an autoscaler, if there is one, provide room for so many workers in all. Blocks."""
+        if self.started or places == self._asked_for:
+            return
+        from ray.autoscaler.sdk import request_resources
+
+        request_resources(bundles=[{RESOURCE: 1}] * places)
+        self._asked_for = places
+
     def leave(self) -> None:
         """Leave the cluster; one that is ours has ended, and left nothing, when this returns. Blocks."""
         import ray
 
+        if self._asked_for:
+            with contextlib.suppress(Exception):  # the head may be down
+                self.ask_for(0)
         if self.borrowed:
             return
         for process in list(self._processes):

@@ -96,14 +96,15 @@ class Slot:
         gone_since: float | None = None
         while True:
             if self._actor is None:
-                self._actor, gone_since = _new_actor(), None
+                # In threads, because what needs the head can take long while it is down.
+                self._actor, gone_since = await asyncio.to_thread(_new_actor), None
             self._incarnation = self._owner.next_incarnation()
             try:
                 return await self._actor.start.remote(self._owner.order(self._incarnation))  # type: ignore[no-any-return]
             except exceptions.ActorUnavailableError:
                 gone_since = gone_since or time.monotonic()
                 if time.monotonic() - gone_since > _RESTART_S:
-                    self._kill_actor()
+                    self._drop_actor()
                 await asyncio.sleep(_RETRY_S)
             except exceptions.ActorDiedError as error:
                 # It cannot be restarted, or could not even begin: its node has another version of something.
@@ -113,7 +114,7 @@ class Slot:
                         "InfrastructureError", f"an actor fails at its start: {_first_line(error)}"
                     )
                 await asyncio.sleep(_RETRY_S)
-            except exceptions.RayError as error:
+            except Exception as error:  # Ray has no base for all that it raises
                 return Refused("InfrastructureError", f"an actor cannot start a worker: {_first_line(error)}")
 
     async def _serve(self, started: Started) -> None:
@@ -140,8 +141,6 @@ class Slot:
 
     async def _listen(self) -> str:
         """Pass on what the worker says until it says no more; return why."""
-        from ray import exceptions
-
         try:
             while True:
                 stream = self._actor.reports.options(num_returns="streaming").remote(self._incarnation)
@@ -154,7 +153,7 @@ class Slot:
                     self._take(spoken.reports)
                     if spoken.ended:
                         return spoken.ended
-        except exceptions.RayError as error:
+        except Exception as error:  # Ray has no base for all that it raises
             return f"its actor is gone: {_first_line(error)}"
 
     def _take(self, reports: Sequence[Report]) -> None:
@@ -210,7 +209,7 @@ class Slot:
             self.is_silent = True
             self._owner.silent(self)
         if now - self._answered_at > _FROZEN_S:
-            self._kill_actor()
+            self._drop_actor()
             self.give_up(f"its actor has not answered for {now - self._answered_at:.0f} s")
 
     def forgive(self, seconds: float) -> None:
@@ -220,13 +219,12 @@ class Slot:
 
     # -- its end
 
-    def _kill_actor(self) -> None:
-        import ray
-
-        if self._actor is not None:
-            with contextlib.suppress(Exception):  # already gone, or the cluster is
-                ray.kill(self._actor)
-            self._actor = None
+    def _drop_actor(self) -> None:
+        """Have the actor killed, and go on with another."""
+        actor, self._actor = self._actor, None
+        call = asyncio.get_running_loop().run_in_executor(None, _kill, actor)
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
 
     async def end(self, why: str) -> None:
         """End worker and actor. What the worker had is lost, which is told of at once."""
@@ -237,9 +235,9 @@ class Slot:
         if self._actor is not None:
             with contextlib.suppress(Exception):  # an actor that does not answer is killed all the same
                 await asyncio.wait_for(_awaited(self._actor.end.remote()), wait_s)
+            await asyncio.to_thread(_kill, self._actor)
         for call in self._calls:
             call.cancel()
-        self._kill_actor()
 
 
 def _new_actor() -> Any:
@@ -255,6 +253,13 @@ def _new_actor() -> Any:
         enable_task_events=False,
     )
     return actor.remote()
+
+
+def _kill(actor: Any) -> None:
+    import ray
+
+    with contextlib.suppress(Exception):  # already gone, or the cluster is
+        ray.kill(actor)
 
 
 async def _awaited(reference: Any) -> Any:

@@ -64,7 +64,7 @@ def cluster(alone: None, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> It
 def test_grading_goes_on_while_the_control_store_is_down(
     cluster: Any, starter: harness.Work, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with harness.engine_over(RayPool(limits=Limits(), address=cluster.address), starter.suite) as engine:
+    with harness.engine_over(RayPool(limits=Limits(), address=cluster.address, on_warning=print), starter.suite) as engine:
         harness.wait_until(lambda: engine.pool.state().get("ready") == 2, "both workers are ready")
         verdicts, came_at = [], []
         for verdict in engine.grade(starter.programs):
@@ -78,7 +78,7 @@ def test_grading_goes_on_while_the_control_store_is_down(
         # What needs the control store works again too: the worker of an actor that died comes back.
         harness.send_signal(next(iter(engine.pool.processes().values()))[0], signal.SIGKILL)
         harness.wait_until(lambda: engine.pool.state().get("ready") == 1, "a worker is missed")
-        harness.wait_until(lambda: engine.pool.state().get("ready") == 2, "the worker is back")
+        harness.wait_until(lambda: engine.pool.state().get("ready") == 2, "the worker is back", 60)
     gap = max(after - before for before, after in itertools.pairwise(came_at))
     with capsys.disabled():
         print(f"\ncontrol store killed, later started again: no verdict for {gap:.1f} s at the most")
