@@ -22,6 +22,8 @@ from grader.run import (
     verdicts_of,
 )
 from grader.samples import GivenSample, SampleChecker, check_readable, read_samples
+from grader.sandbox.options import CellOptions
+from grader.sandbox.pool import Renewal
 from grader.suites import registry
 from grader.suites.task import Suite
 
@@ -46,6 +48,8 @@ def score(
     engine: str | None = None,
     sandbox: str | None = None,
     runtime: str | None = None,
+    isolation: str = "namespaces",
+    one_shot: bool = False,
     allow_missing: Sequence[str] = (),
     workers: int | None = None,
     output: FilePath | None = None,
@@ -67,6 +71,8 @@ def score(
     use_cache: run identical programs of a task once.
     engine, sandbox, workers: by default ``GRADER_ENGINE``, ``GRADER_SANDBOX`` and ``GRADER_WORKERS``.
     runtime: a runtime registered with the Docker daemon, e.g. "runsc" for gVisor; by default the daemon's own.
+    isolation: "uids" parts samples in Docker's containers by user ids, where the host forbids user namespaces.
+    one_shot: give every run of a program a fresh container, from a pool of warm ones.
     allow_missing: isolation layers that may be missing; every verdict is stamped with those in force.
     output: a JSONL file that verdicts are written to as they come; a file beside it says what run it is of.
     resume: go on with the interrupted run that wrote ``output``.
@@ -81,7 +87,14 @@ def score(
 
     """
     path = Path(samples)
-    options = _options(engine, sandbox, runtime, allow_missing, workers, limits, fail_fast, use_cache)
+    options = _options(
+        engine,
+        _cells(sandbox, runtime, isolation, one_shot, allow_missing),
+        workers,
+        limits,
+        fail_fast,
+        use_cache,
+    )
     ks = checked_ks(k)
     check_readable(path)
     outputs = Outputs.checked(path, output, summary_output, evalplus_output, resume)
@@ -104,6 +117,8 @@ def grade(
     engine: str | None = None,
     sandbox: str | None = None,
     runtime: str | None = None,
+    isolation: str = "namespaces",
+    one_shot: bool = False,
     allow_missing: Sequence[str] = (),
     workers: int | None = None,
 ) -> Iterator[Verdict]:
@@ -115,7 +130,14 @@ def grade(
 
     Parameters and errors are those of :func:`score`. A sample that cannot be graded raises SampleError.
     """
-    options = _options(engine, sandbox, runtime, allow_missing, workers, limits, fail_fast, use_cache)
+    options = _options(
+        engine,
+        _cells(sandbox, runtime, isolation, one_shot, allow_missing),
+        workers,
+        limits,
+        fail_fast,
+        use_cache,
+    )
     loaded = registry.load(suite)
     chosen = checked_groups(loaded, groups)
     checked: Iterable[GivenSample] = _checked(samples, loaded)
@@ -127,9 +149,7 @@ def grade(
 
 def _options(
     engine: str | None,
-    sandbox: str | None,
-    runtime: str | None,
-    allow_missing: Sequence[str],
+    cells: CellOptions,
     workers: int | None,
     limits: Limits | None,
     fail_fast: bool,
@@ -137,13 +157,23 @@ def _options(
 ) -> Options:
     return Options(
         engine=engine or settings.engine(),
-        sandbox=sandbox or settings.sandbox(),
-        runtime=runtime,
-        allow_missing=tuple(allow_missing),
+        cells=cells,
         workers=settings.workers() if workers is None else workers,
         limits=limits or Limits(),
         fail_fast=fail_fast,
         use_cache=use_cache,
+    )
+
+
+def _cells(
+    sandbox: str | None, runtime: str | None, isolation: str, one_shot: bool, allow_missing: Sequence[str]
+) -> CellOptions:
+    return CellOptions(
+        sandbox=sandbox or settings.sandbox(),
+        runtime=runtime,
+        isolation=isolation,
+        renewal=Renewal(one_shot=True) if one_shot else None,
+        allow_missing=tuple(allow_missing),
     )
 
 

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 from grader.errors import InfrastructureError, InputError
 from grader.limits import Limits
+from grader.sandbox.options import CellOptions
 from grader.status import Status
 from grader.suites.task import FunctionTests, Suite, Task
 from grader.version import __version__
@@ -38,13 +39,11 @@ class RunIdentity:
     groups: Sequence[str]
     limits: Limits
     fail_fast: bool
-    sandbox: str
-    allow_missing: Sequence[str]
-    runtime: str | None = None
+    cells: CellOptions
 
     def as_json(self) -> dict[str, Any]:
         """Return the identity as plain data, the grader's version included."""
-        plain = {**asdict(self), "groups": list(self.groups), "allow_missing": sorted(self.allow_missing)}
+        plain = {**asdict(self), "groups": list(self.groups)}
         return {**plain, "suite": dict(self.suite), "grader_version": __version__}
 
 

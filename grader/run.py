@@ -21,6 +21,7 @@ from grader.extraction import extract
 from grader.extraction.ambient import with_ambient_imports
 from grader.limits import Limits
 from grader.samples import GivenSample, fingerprint
+from grader.sandbox.options import CellOptions
 from grader.status import Status
 from grader.suites.inline import needs_ambient_imports
 from grader.suites.task import Suite, Task
@@ -85,9 +86,7 @@ class Options:
     """How programs are run. Raises InputError where an option is not one that can be had."""
 
     engine: str
-    sandbox: str
-    runtime: str | None = None
-    allow_missing: tuple[str, ...] = ()
+    cells: CellOptions = field(default_factory=CellOptions)
     workers: int | None = None
     limits: Limits = field(default_factory=Limits)
     fail_fast: bool = True
@@ -95,16 +94,10 @@ class Options:
     ray_address: str | None = None
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("engine", self.engine, settings.ENGINES),
-            ("sandbox", self.sandbox, settings.SANDBOXES),
-        ):
-            if value not in known:
-                raise InputError(f"unknown {name} {value!r}; give one of {', '.join(known)}")
+        if self.engine not in settings.ENGINES:
+            raise InputError(f"unknown engine {self.engine!r}; give one of {', '.join(settings.ENGINES)}")
         if self.ray_address and self.engine != "ray":
             raise InputError("a Ray address is for the engine 'ray'; give --engine ray with it")
-        if self.runtime is not None and self.sandbox != "docker":
-            raise InputError(f"the runtime {self.runtime!r} is Docker's; give --sandbox docker with it")
         if self.workers is not None and not 1 <= self.workers <= settings.MAX_WORKERS:
             raise InputError(f"workers is {self.workers}; give a number from 1 to {settings.MAX_WORKERS}")
         if not (math.isfinite(self.limits.time_floor_s) and math.isfinite(self.limits.time_factor)):
@@ -200,9 +193,7 @@ class ScoreRun:
             groups=self.groups,
             limits=self.options.limits,
             fail_fast=self.options.fail_fast,
-            sandbox=self.options.sandbox,
-            runtime=self.options.runtime,
-            allow_missing=self.options.allow_missing,
+            cells=self.options.cells,
         )
         ids = {sample.sample_id for sample in self.samples}
         path, resume = self.outputs.verdicts, self.outputs.resume
@@ -250,9 +241,7 @@ def make_engine(
         PoolOptions(
             engine=options.engine,
             workers=options.workers,
-            sandbox=options.sandbox,
-            runtime=options.runtime,
-            allow_missing=options.allow_missing,
+            cells=options.cells,
             limits=options.limits,
             ray_address=options.ray_address,
             on_progress=reporter.stage,

@@ -3,9 +3,11 @@
     python loadtest/bench_sandbox.py [--samples 300] [--backends namespaces,docker,docker+runsc]
 
 Printed are the seconds that a cell needs to start, milliseconds of wall-clock time from a worker's request to the end
-of the sample (median and 90th percentile), and milliseconds of CPU time a sample: of the sample itself, of everything
-in the cell (supervisor and zygote included), and of the container engine. A bare fork is fork, exit and wait in an
-interpreter of the zygote's size. Needs Docker for the rows that have it in their name.
+of the sample (median and 90th percentile), and milliseconds of CPU time a sample, as medians: of the sample itself, of
+everything in the cell (supervisor and zygote included), how much of it is above a bare fork, and of the engine.
+A bare fork is fork, exit and wait in an interpreter of about the zygote's size. It is measured before and after each
+cell, since what a page fault costs depends on what else the machine does. What is above a bare fork is bounded:
+1.5 ms (namespaces) and 3 ms (docker with runc). Needs Docker for the rows that have it in their name.
 """
 
 from __future__ import annotations
@@ -24,8 +26,9 @@ from pathlib import Path
 
 from grader import settings
 from grader.limits import Limits
-from grader.sandbox import factory
+from grader.sandbox import cgroup, factory
 from grader.sandbox.cell import Cell, Done
+from grader.sandbox.options import CellOptions
 from grader.worker.requests import RunRequest, function_payload, run_limits
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -35,15 +38,12 @@ _COMMAND = "def f(n):\n    return n\nprint(f(3))\n"
 _FORKS = """
 import os, sys, time
 import collections, datetime, decimal, fractions, functools, hashlib, heapq, itertools, json, math, random, re, typing
-walls, before = [], os.times()
 for _ in range(int(sys.argv[1])):
-    begin = time.perf_counter()
+    begin, own = time.perf_counter(), time.process_time()
     if (pid := os.fork()) == 0:
         os._exit(0)
-    os.waitpid(pid, 0)
-    walls.append(time.perf_counter() - begin)
-after = os.times()
-print(sum(after[:4]) - sum(before[:4]), *walls)
+    usage = os.wait4(pid, 0)[2]
+    print(time.perf_counter() - begin, time.process_time() - own + usage.ru_utime + usage.ru_stime)
 """
 
 
@@ -56,6 +56,7 @@ class Row:
     start: float = float("nan")
     sample_cpu: float = float("nan")
     cell_cpu: float = float("nan")
+    above_fork: float = float("nan")
     engine_cpu: float = float("nan")
 
     def print(self) -> None:
@@ -66,6 +67,7 @@ class Row:
             walls[len(walls) * 9 // 10],
             self.sample_cpu,
             self.cell_cpu,
+            self.above_fork,
             self.engine_cpu,
         )
         cells = "".join(f"{1000 * number:>11.2f}" if number == number else f"{'-':>11}" for number in numbers)
@@ -80,54 +82,70 @@ def main() -> None:
     parser.add_argument("--backends", default="namespaces,docker,docker+runsc")
     args = parser.parse_args()
     print(
-        f"{'':<26}{'start/s':>8}{'wall/ms':>11}{'p90/ms':>11}{'sample CPU':>11}{'cell CPU':>11}{'engine CPU':>11}"
+        f"{'':<26}{'start/s':>8}{'wall/ms':>11}{'p90/ms':>11}{'sample CPU':>11}{'cell CPU':>11}{'above fork':>11}"
+        f"{'engine CPU':>11}"
     )
     _bare_fork(args.samples).print()
     for name in args.backends.split(","):
         backend, _, runtime = name.partition("+")
-        missing = factory.unavailable_reason(backend, runtime or None)
+        options = CellOptions(sandbox=backend, runtime=runtime or None)
+        missing = factory.unavailable_reason(options)
         if missing:
             print(f"{name}: {missing}", file=sys.stderr)
             continue
-        _measure_cell(name, backend, runtime or None, args.samples).print()
+        _measure_cell(name, options, args.samples).print()
     _measure_command("subprocess", [sys.executable, "-I", "-c", _COMMAND], 20).print()
-    if "docker" in args.backends and not factory.unavailable_reason("docker"):
+    if "docker" in args.backends and not factory.unavailable_reason(CellOptions(sandbox="docker")):
         for row in _docker_commands():
             row.print()
 
 
 def _bare_fork(samples: int) -> Row:
     command = [sys.executable, "-I", "-S", "-c", _FORKS, str(samples)]
-    cpu, *walls = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    return Row("bare fork", [float(wall) for wall in walls], sample_cpu=float(cpu) / samples)
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    walls, cpus = zip(*(map(float, line.split()) for line in lines), strict=True)
+    return Row("bare fork", list(walls), sample_cpu=statistics.median(cpus))
 
 
-def _measure_cell(name: str, backend: str, runtime: str | None, samples: int) -> Row:
-    if backend == "docker":
+def _measure_cell(name: str, options: CellOptions, samples: int) -> Row:
+    if options.backend == "docker":
         from grader.sandbox import images
 
         images.build()
     limits = Limits()
-    source = factory.prepare(backend, settings.cache_dir(), runtime=runtime)
+    source = factory.prepare(options, settings.cache_dir())
     begin = time.perf_counter()
     cell = source.make(limits)
     try:
         start = time.perf_counter() - begin
         for _ in range(5):
             _run(cell, limits)
-        processes, engine = list(_tree(_first_process(cell))), list(_named(_ENGINE))
-        cpu, engine_cpu = _cpu_of(processes), _cpu_of(engine)
-        walls, own = [], []
-        for _ in range(samples):
-            begin = time.perf_counter()
-            own.append(_run(cell, limits).cpu_s)
-            walls.append(time.perf_counter() - begin)
+        engine = list(_named(_ENGINE))
+        engine_cpu, fork = _cpu_of(engine), _bare_fork(samples).sample_cpu
+        walls, own, whole = _measure_samples(cell, limits, samples)
+        fork = statistics.mean((fork, _bare_fork(samples).sample_cpu))
         return Row(
-            name, walls, start, statistics.median(own), (_cpu_of(processes) - cpu) / samples,
-            (_cpu_of(engine) - engine_cpu) / samples if backend == "docker" else float("nan"),
+            name, walls, start, own, whole, whole - fork,
+            (_cpu_of(engine) - engine_cpu) / samples if options.backend == "docker" else float("nan"),
         )  # fmt: skip
     finally:
         cell.close()
+
+
+def _measure_samples(cell: Cell, limits: Limits, samples: int) -> tuple[list[float], float, float]:
+    """Wall-clock times, and the medians of what a sample's process and its whole cell use, in CPU seconds."""
+    first = _first_process(cell)
+    gvisor = cgroup.cpu_counter_of(first) if not cell.exact_clocks else None  # its threads come and go
+    runner = list(_tree(first))
+    walls, own, whole = [], [], []
+    used = cgroup.read_cpu_s(gvisor) if gvisor else _run_time_of(runner)
+    for _ in range(samples):
+        begin = time.perf_counter()
+        own.append(_run(cell, limits).cpu_s)
+        walls.append(time.perf_counter() - begin)
+        before, used = used, cgroup.read_cpu_s(gvisor) if gvisor else _run_time_of(runner)
+        whole.append(used - before + (0.0 if gvisor else own[-1]))
+    return walls, statistics.median(own), statistics.median(whole)
 
 
 def _run(cell: Cell, limits: Limits) -> Done:
@@ -165,6 +183,11 @@ def _named(names: tuple[str, ...]) -> Iterator[int]:
             continue
 
 
+def _run_time_of(pids: list[int]) -> float:
+    """Seconds that single-threaded processes have run, without their children (proc_pid_schedstat)."""
+    return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in pids) / 1e9
+
+
 def _cpu_of(pids: list[int]) -> float:
     """Seconds that processes and the children they have waited for have used (proc_pid_stat(5), fields 14 to 17)."""
     total = 0
@@ -178,14 +201,19 @@ def _cpu_of(pids: list[int]) -> float:
 
 
 def _measure_command(name: str, command: list[str], times: int) -> Row:
-    walls, before = [], os.times()
+    walls, cpus = [], []
     for _ in range(times):
-        begin = time.perf_counter()
+        begin, before = time.perf_counter(), os.times()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         walls.append(time.perf_counter() - begin)
-    after = os.times()
-    used = after.children_user + after.children_system - before.children_user - before.children_system
-    return Row(name, walls, sample_cpu=used / times if name == "subprocess" else float("nan"))
+        after = os.times()
+        cpus.append(
+            after.children_user + after.children_system - before.children_user - before.children_system
+        )
+    own = (
+        statistics.mean(cpus) if name == "subprocess" else float("nan")
+    )  # else it is not our child that runs it
+    return Row(name, walls, sample_cpu=own)
 
 
 def _docker_commands() -> Iterator[Row]:

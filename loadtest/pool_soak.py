@@ -24,22 +24,13 @@ from grader.dispatch.blocking import BlockingEngine
 from grader.engines.local import LocalPool
 from grader.limits import MIB, Limits
 from grader.sandbox import cgroup, docker_engine, docker_orphans, images
-from grader.sandbox.factory import CellSource
+from grader.sandbox.options import CellOptions
 from grader.sandbox.pool import Renewal
 from grader.suites import registry
 from grader.suites.task import Suite
 from grader.worker.program import Program
 
 MAX_GROWTH = 8 * MIB
-
-
-class WarmLocalPool(LocalPool):
-    """The local engine's workers, each with a warm pool of containers."""
-
-    renewal = Renewal()
-
-    def _prepare(self) -> CellSource:
-        return replace(super()._prepare(), renewal=self.renewal)
 
 
 def main() -> None:
@@ -56,8 +47,9 @@ def main() -> None:
     images.build()
     before = leftovers(set())
     limits = Limits()
-    pool = WarmLocalPool(limits=limits, workers=options.workers, sandbox="docker", runtime=options.runtime)
-    pool.renewal = Renewal(one_shot=options.one_shot, max_runs=options.max_runs)
+    renewal = Renewal(one_shot=options.one_shot, max_runs=options.max_runs)
+    cells = CellOptions(sandbox="docker", runtime=options.runtime, renewal=renewal)
+    pool = LocalPool(limits=limits, workers=options.workers, cells=cells)
     suite = one_task(registry.load("starter"))
     began = time.monotonic()
     with BlockingEngine(pool, suite, limits=limits, fail_fast=True) as engine:

@@ -60,6 +60,10 @@ RUNTIME = typer.Option(
     help="A runtime of the Docker daemon, e.g. runsc for gVisor; only with --sandbox docker.",
     metavar="RUNTIME",
 )
+ISOLATION = typer.Option(
+    help="What parts samples in Docker's containers: namespaces, or uids where the host forbids user namespaces."
+)
+ONE_SHOT = typer.Option("--one-shot", help="A fresh container for every run; only with --sandbox docker.")
 WORKERS = typer.Option(
     help="How many workers grade at the same time; GRADER_WORKERS by default.", min=1, max=4096
 )
@@ -91,6 +95,8 @@ def score(
     sandbox: Annotated[SandboxName | None, SANDBOX] = None,
     allow_missing: Annotated[str | None, ALLOW_MISSING] = None,
     runtime: Annotated[str | None, RUNTIME] = None,
+    isolation: Annotated[str, ISOLATION] = "namespaces",
+    one_shot: Annotated[bool, ONE_SHOT] = False,
     workers: Annotated[int | None, WORKERS] = None,
     profile: Annotated[Profile, PROFILE] = Profile.FULL,
     time_floor: Annotated[float | None, TIME_FLOOR] = None,
@@ -124,6 +130,8 @@ def score(
             engine=engine.value if engine else None,
             sandbox=sandbox.value if sandbox else None,
             runtime=runtime,
+            isolation=isolation,
+            one_shot=one_shot,
             allow_missing=_names(allow_missing, "--allow-missing") if allow_missing is not None else (),
             workers=workers,
             output=output,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from grader.cli.score import (
     ALLOW_MISSING,
     ENGINE,
+    ISOLATION,
+    ONE_SHOT,
     RUNTIME,
     SANDBOX,
     WORKERS,
@@ -19,6 +21,11 @@ from grader.cli.score import (
     _names,
 )
 from grader.errors import InputError
+
+if TYPE_CHECKING:
+    from grader.dispatch.driver import Driver
+    from grader.dispatch.making import PoolOptions
+    from grader.sandbox.options import CellOptions
 
 SETTINGS: dict[str, Any] = {}
 
@@ -62,6 +69,8 @@ def serve(
     workers: Annotated[int | None, WORKERS] = None,
     sandbox: Annotated[SandboxName | None, SANDBOX] = None,
     runtime: Annotated[str | None, RUNTIME] = None,
+    isolation: Annotated[str, ISOLATION] = "namespaces",
+    one_shot: Annotated[bool, ONE_SHOT] = False,
     allow_missing: Annotated[str | None, ALLOW_MISSING] = None,
     suite: Annotated[list[str] | None, SUITE] = None,
     api_keys_file: Annotated[Path | None, KEYS] = None,
@@ -79,6 +88,7 @@ def serve(
     """
     _check_installed()
     from grader import settings
+    from grader.dispatch.making import PoolOptions
     from grader.server.compat.catalogue import chosen_apis
     from grader.server.parts import standard_parts
     from grader.server.serve import run
@@ -99,7 +109,13 @@ def serve(
     if no_jobs and database_url is not None:
         raise InputError("--no-jobs and --database-url contradict each other; give one of them")
     parts = standard_parts(None if no_jobs else _database_url(database_url), chosen_apis(compat))
-    grading = _grading(chosen.engine, ray_address, workers, sandbox, runtime, allow_missing)
+    options = PoolOptions(
+        engine=chosen.engine,
+        workers=settings.workers() if workers is None else workers,
+        cells=_cells(sandbox, runtime, isolation, one_shot, allow_missing),
+        ray_address=ray_address,
+    )
+    grading = _grading(options)
     configure(log_level)
     killed_by = run(chosen, grading, parts)
     if killed_by is not None:
@@ -107,32 +123,35 @@ def serve(
         os._exit(128 + killed_by)
 
 
-def _grading(
-    engine: str,
-    ray_address: str | None,
-    workers: int | None,
+def _grading(options: PoolOptions) -> Driver:
+    from grader.dispatch.making import make_grading
+
+    if options.ray_address is not None and options.engine != "ray":
+        raise InputError("--ray-address is for --engine ray")
+    return make_grading(options)
+
+
+def _cells(
     sandbox: SandboxName | None,
     runtime: str | None,
+    isolation: str,
+    one_shot: bool,
     allow_missing: str | None,
-) -> Any:
+) -> CellOptions:
     from grader import settings
-    from grader.dispatch.making import PoolOptions, make_grading
+    from grader.sandbox.options import CellOptions
+    from grader.sandbox.pool import Renewal
 
-    if ray_address is not None and engine != "ray":
-        raise InputError("--ray-address is for --engine ray")
     backend = sandbox.value if sandbox else settings.sandbox()
-    if runtime is not None and backend != "docker":
-        raise InputError(f"the runtime {runtime!r} is Docker's; give --sandbox docker with it")
-    more: dict[str, Any] = {} if ray_address is None else {"ray_address": ray_address}
-    options = PoolOptions(
-        engine=engine,
-        workers=settings.workers() if workers is None else workers,
+    # A service lives long: its containers do not.
+    renewal = Renewal(one_shot=one_shot) if backend == "docker" or one_shot else None
+    return CellOptions(
         sandbox=backend,
         runtime=runtime,
+        isolation=isolation,
+        renewal=renewal,
         allow_missing=tuple(_names(allow_missing, "--allow-missing")) if allow_missing is not None else (),
-        **more,
     )
-    return make_grading(options)
 
 
 def _database_url(given: str | None) -> str:

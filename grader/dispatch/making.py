@@ -11,6 +11,7 @@ from grader.dispatch.state import DispatcherConfig
 from grader.engines.pool import Pool
 from grader.errors import InputError
 from grader.limits import Limits
+from grader.sandbox.options import CellOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +24,7 @@ class PoolOptions:
 
     engine: str = "local"
     workers: int | None = None
-    sandbox: str = "auto"
-    runtime: str | None = None
-    allow_missing: tuple[str, ...] = ()
+    cells: CellOptions = field(default_factory=CellOptions)
     limits: Limits = field(default_factory=Limits)
     ray_address: str | None = None
     on_progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None
@@ -40,9 +39,7 @@ def make_pool(options: PoolOptions) -> Pool:
         return LocalPool(
             limits=options.limits,
             workers=options.workers,
-            sandbox=options.sandbox,
-            runtime=options.runtime,
-            allow_missing=options.allow_missing,
+            cells=options.cells,
             on_progress=options.on_progress,
         )
     if options.engine == "ray":
@@ -52,9 +49,7 @@ def make_pool(options: PoolOptions) -> Pool:
             address=options.ray_address or settings.ray_address(),
             limits=options.limits,
             workers=options.workers,
-            sandbox=options.sandbox,
-            runtime=options.runtime,
-            allow_missing=options.allow_missing,
+            cells=options.cells,
             on_progress=options.on_progress,
             on_warning=options.on_warning,
         )

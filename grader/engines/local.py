@@ -27,10 +27,12 @@ from grader.errors import GraderError, InfrastructureError, InputError, SandboxE
 from grader.limits import Limits
 from grader.sandbox import factory
 from grader.sandbox.factory import CellSource
+from grader.sandbox.options import CellOptions
 from grader.worker.messages import Cancel, Failed, Graded, Job, Ready, Report, Setup
 
 _WORKER_STARTS = 3  # in a row without a verdict, before we give up
 _WATCH_S = 0.5
+_USUAL_CELLS = CellOptions()
 _ERRORS: dict[str, type[GraderError]] = {
     kind.__name__: kind for kind in (SandboxError, SuiteError, InfrastructureError, InputError)
 }
@@ -49,14 +51,10 @@ class LocalPool:
         *,
         limits: Limits,
         workers: int | None = None,
-        sandbox: str = "auto",
-        runtime: str | None = None,
-        allow_missing: tuple[str, ...] = (),
+        cells: CellOptions = _USUAL_CELLS,
         on_progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None,
     ) -> None:
-        self._backend = factory.checked_backend(sandbox, runtime)
-        self._runtime = runtime
-        self._allow_missing = allow_missing
+        self._options = cells
         self._limits = limits
         self._on_progress = on_progress
         self.workers = workers or len(os.sched_getaffinity(0))
@@ -78,13 +76,8 @@ class LocalPool:
         self._in_background(self._watch())
 
     def _prepare(self) -> CellSource:
-        return factory.prepare(
-            self._backend,
-            self.cache,
-            runtime=self._runtime,
-            allow_missing=self._allow_missing,
-            on_progress=lambda: self._on_progress("sandbox packages", 0, 1),
-        )
+        progress = partial(self._on_progress, "sandbox packages", 0, 1)
+        return factory.prepare(self._options, self.cache, on_progress=progress)
 
     async def close(self) -> None:
         """End the workers, all at the same time, and remove what a killed one has left."""
@@ -97,7 +90,7 @@ class LocalPool:
         for child in children:
             await child.ended()
         if children:
-            await asyncio.to_thread(_remove_cells_of_the_dead, self._backend)
+            await asyncio.to_thread(_remove_cells_of_the_dead, self._options.backend)
 
     def send(self, worker: str, messages: Sequence[Job | Cancel]) -> None:
         """Give a worker jobs."""
@@ -150,7 +143,7 @@ class LocalPool:
             error = InfrastructureError(f"workers end as soon as they start (of the last: {why})")
             self._listener(PoolFailed(error))
             return
-        self._in_background(asyncio.to_thread(_remove_cells_of_the_dead, self._backend))
+        self._in_background(asyncio.to_thread(_remove_cells_of_the_dead, self._options.backend))
         self._start_worker()
 
     async def _watch(self) -> None:

@@ -27,13 +27,14 @@ from grader.engines.ray_files import ClusterFiles
 from grader.engines.ray_slot import Slot
 from grader.errors import GraderError, InfrastructureError, InputError, SandboxError, SuiteError
 from grader.limits import Limits
-from grader.sandbox import factory
+from grader.sandbox.options import CellOptions
 from grader.version import __version__
 from grader.worker.messages import Cancel, Grade, Graded, Job, Prepare, Prepared, Report
 
 _CHECK_S = 0.5
 _RESIZE_S = 1.0
 _FAILED_STARTS = 3
+_USUAL_CELLS = CellOptions()
 _ERRORS: dict[str, type[GraderError]] = {
     kind.__name__: kind for kind in (SandboxError, SuiteError, InfrastructureError, InputError)
 }
@@ -48,7 +49,7 @@ class RayPool:
     all but ``min_workers`` are released, so that an autoscaler can take their nodes away. Where no worker is ready
     within ``start_s`` seconds, the pool fails.
 
-    Raises InputError for an address or a sandbox that cannot be had.
+    Raises InputError for an address that cannot be had.
     """
 
     name = "ray"
@@ -62,19 +63,16 @@ class RayPool:
         min_workers: int | None = None,
         idle_s: float = 60.0,
         start_s: float = 600.0,
-        sandbox: str = "auto",
-        runtime: str | None = None,
-        allow_missing: tuple[str, ...] = (),
+        cells: CellOptions = _USUAL_CELLS,
         on_progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None,
         on_warning: Callable[[str], None] = lambda _message: None,
     ) -> None:
-        factory.checked_backend(sandbox, runtime)
         self._address = checked_address(address)
         own = workers or len(os.sched_getaffinity(0))
         self._most = workers if self._address else own
         self._least = min_workers if min_workers is not None else 1 if self._address else own
         self._idle_s, self._start_s = idle_s, start_s
-        self._order = Order(0, sandbox, runtime, allow_missing, limits)
+        self._order = Order(0, cells, limits)
         self._on_progress, self._on_warning = on_progress, on_warning
         self._slots: list[Slot] = []
         self._by_name: dict[str, Slot] = {}
@@ -162,7 +160,7 @@ class RayPool:
     def order(self, incarnation: int) -> Order:
         """Return how to start a worker."""
         order = self._order
-        return Order(incarnation, order.sandbox, order.runtime, order.allow_missing, order.limits)
+        return Order(incarnation, order.cells, order.limits)
 
     def ready(self, slot: Slot, started: Started) -> None:
         """Take that a worker is ready. Raises InfrastructureError for one that is not like the others."""

@@ -25,6 +25,7 @@ from grader.errors import GraderError, InfrastructureError
 from grader.limits import Limits
 from grader.sandbox import factory
 from grader.sandbox.factory import CellSource
+from grader.sandbox.options import CellOptions
 from grader.version import __version__
 from grader.worker.messages import Failed, Ready, Report, Setup
 
@@ -43,9 +44,7 @@ class Order:
     """How to start a worker. ``incarnation`` is never used again for another start."""
 
     incarnation: int
-    sandbox: str
-    runtime: str | None
-    allow_missing: tuple[str, ...]
+    cells: CellOptions
     limits: Limits
 
 
@@ -107,7 +106,7 @@ class WorkerActor:
                 return Refused(type(error).__name__, str(error))
             except OSError as error:
                 return Refused("InfrastructureError", f"the cache folder {cache} cannot be used: {error}")
-            self._backend = cells.backend
+            self._backend = cells.options.backend
             self._folder = NodeFolder(cache, cells.key)
             ready = asyncio.get_running_loop().create_future()
             self._child = self._started_child(order.incarnation, Setup(cache, cells, order.limits), ready)
@@ -227,4 +226,4 @@ def _check_room(cache: Path) -> None:
 
 def _prepare_once_per_node(cache: Path, order: Order) -> CellSource:
     with locked(cache / ".preparing"):
-        return factory.prepare(order.sandbox, cache, runtime=order.runtime, allow_missing=order.allow_missing)
+        return factory.prepare(order.cells, cache)

@@ -15,6 +15,7 @@ from attack_programs.model import LIMITS, MEMORY, TIME, WRONG, Attack
 
 from grader.limits import Limits
 from grader.sandbox import docker_engine, docker_orphans
+from grader.sandbox.options import CellOptions
 from grader.status import Status
 
 _RUNSC_STATE = "/var/run/docker/runtime-runc/moby"
@@ -29,6 +30,11 @@ class Backend:
     runtime: str | None = None
     limits: Limits = LIMITS
     also: Mapping[str, tuple[Status, ...]] = field(default_factory=dict)
+
+    @property
+    def cells(self) -> CellOptions:
+        """The options that cells are made with."""
+        return CellOptions(sandbox=self.sandbox, runtime=self.runtime)
 
     @property
     def host_sees_samples(self) -> bool:

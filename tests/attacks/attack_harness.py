@@ -63,9 +63,7 @@ class Harness:
 
     def __init__(self, backend: Backend, cache: Path) -> None:
         self.backend = backend
-        self._pool = LocalPool(
-            limits=backend.limits, workers=1, sandbox=backend.sandbox, runtime=backend.runtime
-        )
+        self._pool = LocalPool(limits=backend.limits, workers=1, cells=backend.cells)
         self._engine = BlockingEngine(self._pool, suite(), limits=backend.limits)
         self.witness = WITNESS if backend.host_sees_samples else WITNESS.replace(*_GVISOR_DEVICES)
         self._cache = cache

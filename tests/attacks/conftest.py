@@ -46,7 +46,7 @@ def attack_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def backend(request: pytest.FixtureRequest) -> Backend:
     """The kind of cell under attack; skipped where it cannot be made, but in CI failed."""
     chosen = BACKENDS[request.param]
-    missing = factory.unavailable_reason(chosen.sandbox, chosen.runtime)
+    missing = factory.unavailable_reason(chosen.cells)
     if missing:
         pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
     if chosen.sandbox == "docker":

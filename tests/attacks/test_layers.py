@@ -45,8 +45,8 @@ def sample(harness: Harness) -> Iterator[Path]:
 
 
 def filters(harness: Harness) -> str:
-    """How many system call filters a sample has: its own, and a container's profile."""
-    return "2" if harness.backend.sandbox == "docker" else "1"
+    """How many system call filters a sample has: its zygote's, its own, and a container's profile."""
+    return "3" if harness.backend.sandbox == "docker" else "2"
 
 
 def _confined(supervisor: int, before: set[int], wanted: str) -> Path:

@@ -121,9 +121,7 @@ class Recorder:
 
 @pytest.fixture(scope="module")
 def recorder(backend: Backend, attack_cache: Path) -> Iterator[Recorder]:
-    with Recorder(
-        factory.prepare(backend.sandbox, attack_cache, runtime=backend.runtime), backend.limits
-    ) as made:
+    with Recorder(factory.prepare(backend.cells, attack_cache), backend.limits) as made:
         yield made
 
 

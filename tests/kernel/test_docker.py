@@ -21,6 +21,8 @@ from grader.errors import CellLostError, SandboxError
 from grader.limits import MIB, Limits
 from grader.sandbox import docker_engine, docker_orphans, factory, images, rootfs
 from grader.sandbox.cell import Answers, Cell, Done
+from grader.sandbox.docker import DockerCell
+from grader.sandbox.options import CellOptions
 from grader.worker.requests import RunRequest, function_payload, run_limits
 
 LIMITS = Limits(time_floor_s=20.0, idle_s=60.0, memory_bytes=256 * MIB, tmp_bytes=16 * MIB)
@@ -30,7 +32,7 @@ HONEST = "def f(n):\n    return n * 7919"
 
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[object]:
-    needed(factory.unavailable_reason("docker"))
+    needed(factory.unavailable_reason(CellOptions(sandbox="docker")))
     images.build("python-scientific")
     client = docker_engine.connect()
     docker_orphans.reap(client)
@@ -45,7 +47,7 @@ def needed(missing: str) -> None:
 
 @pytest.fixture(scope="module", params=RUNTIMES, ids=lambda runtime: runtime or "runc")
 def runtime(request: pytest.FixtureRequest, daemon: object) -> str | None:
-    needed(factory.unavailable_reason("docker", request.param))
+    needed(factory.unavailable_reason(CellOptions(sandbox="docker", runtime=request.param)))
     return request.param
 
 
@@ -57,7 +59,7 @@ def cell(runtime: str | None) -> Iterator[Cell]:
 
 @contextlib.contextmanager
 def made(runtime: str | None = None, **options) -> Iterator[Cell]:
-    found = factory.make_cell("docker", None, LIMITS, runtime, **options)
+    found = DockerCell(LIMITS, runtime=runtime, **options)
     try:
         yield found
     finally:
@@ -334,8 +336,8 @@ def test_a_cell_that_is_killed_is_lost_and_says_how(runtime, daemon):
 START_AND_WAIT = """
 import sys, time
 from grader.limits import Limits
-from grader.sandbox import factory
-cell = factory.make_cell("docker", None, Limits())
+from grader.sandbox.docker import DockerCell
+cell = DockerCell(Limits())
 print(cell._container, flush=True)
 time.sleep(600)
 """
@@ -370,19 +372,19 @@ def test_a_missing_image_is_an_error_with_a_remedy(daemon):
     with pytest.raises(
         SandboxError, match=r"grader/python:none is missing: make it with `grader images build python"
     ):
-        factory.make_cell("docker", None, LIMITS, image="grader/python:none")
+        DockerCell(LIMITS, image="grader/python:none")
 
 
 def test_an_image_that_is_not_ours_is_refused(daemon):
     base = f"grader/root:{rootfs.root_key()}"
     with pytest.raises(SandboxError, match="is none of its images"):
-        factory.make_cell("docker", None, LIMITS, image=base)
+        DockerCell(LIMITS, image=base)
 
 
 def test_an_unregistered_runtime_is_an_error_with_a_remedy(daemon):
     before = {found["Id"] for found in daemon.containers(all=True)}
     with pytest.raises(SandboxError, match=r"'kata' is not registered.*daemon\.json"):
-        factory.make_cell("docker", None, LIMITS, "kata")
+        DockerCell(LIMITS, runtime="kata")
     owner = docker_orphans.own_labels()[docker_orphans.OWNER_LABEL]
     own = daemon.containers(all=True, filters={"label": f"{docker_orphans.OWNER_LABEL}={owner}"})
     assert {found["Id"] for found in own} <= before

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from grader.sandbox import docker_engine, factory, images
+from grader.sandbox.options import CellOptions
 
 pytest.importorskip("docker")
 
@@ -39,7 +40,7 @@ UNWANTED = re.compile(
 
 @pytest.fixture(scope="module", params=sorted(images.PACKAGES))
 def name(request: pytest.FixtureRequest) -> str:
-    missing = factory.unavailable_reason("docker")
+    missing = factory.unavailable_reason(CellOptions(sandbox="docker"))
     if missing:
         pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
     return request.param

@@ -22,7 +22,9 @@ from grader.errors import CellLostError, InputError, SandboxError
 from grader.limits import MIB, Limits
 from grader.sandbox import docker_engine, docker_orphans, docker_starts, factory, images, pool
 from grader.sandbox.cell import Answers, Done
+from grader.sandbox.docker import DockerCell
 from grader.sandbox.factory import CellSource
+from grader.sandbox.options import CellOptions
 from grader.sandbox.pool import PooledCell, Renewal
 from grader.worker.requests import RunRequest, function_payload, run_limits
 
@@ -39,13 +41,15 @@ def needed(missing: str) -> None:
 
 @pytest.fixture(scope="session")
 def docker() -> None:
-    needed(factory.unavailable_reason("docker"))
+    needed(factory.unavailable_reason(CellOptions(sandbox="docker")))
     images.build()
 
 
 @pytest.fixture
 def cells(docker: None, tmp_path: Path) -> Iterator[Callable[..., CellSource]]:
-    yield lambda **options: factory.prepare("docker", tmp_path, renewal=Renewal(**options))
+    yield lambda **options: factory.prepare(
+        CellOptions(sandbox="docker", renewal=Renewal(**options)), tmp_path
+    )
     pool.close_all()
     assert own_containers() == []
 
@@ -196,7 +200,7 @@ def test_containers_are_started_a_few_at_a_time(tmp_path, docker):
             starting += 1
             most = max(most, starting)
         try:
-            return factory.make_cell("docker", None, LIMITS)
+            return DockerCell(LIMITS)
         finally:
             with lock:
                 starting -= 1
@@ -213,7 +217,7 @@ def test_containers_are_started_a_few_at_a_time(tmp_path, docker):
 
 def test_a_pool_is_refused_where_there_are_no_containers(tmp_path):
     with pytest.raises(InputError, match="--sandbox docker"):
-        factory.prepare("namespaces", tmp_path, renewal=Renewal())
+        CellOptions(sandbox="namespaces", renewal=Renewal())
     with pytest.raises(ValueError, match="positive"):
         Renewal(spares=0)
 
@@ -293,7 +297,7 @@ def daemon(docker: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
 @unreachable
 @pytest.mark.parametrize("end", [Daemon.stop, Daemon.kill], ids=["stopped", "killed"])
 def test_cells_lost_by_a_restart_of_the_daemon_are_replaced(daemon, end, tmp_path):
-    source = factory.prepare("docker", tmp_path, renewal=Renewal())
+    source = factory.prepare(CellOptions(sandbox="docker", renewal=Renewal()), tmp_path)
     cell = source.make(LIMITS)
     assert passes(cell)
     start(cell, SLEEPER, 1)
@@ -311,10 +315,10 @@ def test_cells_lost_by_a_restart_of_the_daemon_are_replaced(daemon, end, tmp_pat
 
 @unreachable
 def test_a_daemon_that_does_not_come_back_is_an_error_that_says_so(daemon, tmp_path):
-    source = factory.prepare("docker", tmp_path)
+    source = factory.prepare(CellOptions(sandbox="docker"), tmp_path)
     daemon.stop()
     with pytest.raises(docker_engine.DaemonAwayError, match=r"no Docker daemon answers at unix://.*start it"):
-        docker_starts.patiently(lambda: factory.make_cell("docker", None, LIMITS), source.starts, 1.0)
+        docker_starts.patiently(lambda: DockerCell(LIMITS), source.starts, 1.0)
     warm = pool.WarmPool(lambda: source._container(LIMITS, 0.0), Renewal(), patience_s=1.0)
     try:
         with pytest.raises(SandboxError, match=r"no cell could be made for 1 s: no Docker daemon answers"):

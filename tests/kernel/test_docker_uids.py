@@ -22,7 +22,8 @@ from grader.limits import MIB, Limits
 from grader.samples import read_samples
 from grader.sandbox import docker_engine, factory, images
 from grader.sandbox.cell import Answers, Cell, Done
-from grader.sandbox.factory import CellSource
+from grader.sandbox.docker import DockerCell
+from grader.sandbox.options import CellOptions
 from grader.sandbox.runner import kernel, uids
 from grader.suites import registry
 from grader.worker.program import Program
@@ -35,7 +36,7 @@ WHO = "import os\ndef f(n):\n    return repr((os.getresuid(), os.getresgid(), os
 
 @pytest.fixture(scope="module")
 def docker() -> None:
-    missing = factory.unavailable_reason("docker")
+    missing = factory.unavailable_reason(CellOptions(sandbox="docker"))
     if missing:
         pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
     images.build()
@@ -43,7 +44,7 @@ def docker() -> None:
 
 @pytest.fixture
 def cell(docker: None) -> Iterator[Cell]:
-    with contextlib.closing(factory.make_cell("docker", None, LIMITS, isolation="uids")) as made:
+    with contextlib.closing(DockerCell(LIMITS, isolation="uids")) as made:
         yield made
 
 
@@ -178,16 +179,11 @@ def test_what_is_left_of_a_user_is_found(tmp_path, monkeypatch):
 
 def test_it_is_refused_where_it_means_nothing(tmp_path):
     with pytest.raises(InputError, match="--sandbox docker"):
-        factory.prepare("namespaces", tmp_path, isolation="uids")
+        CellOptions(sandbox="namespaces", isolation="uids")
     with pytest.raises(InputError, match="no --runtime"):
-        factory.make_cell("docker", None, LIMITS, "runsc", isolation="uids")
+        CellOptions(sandbox="docker", runtime="runsc", isolation="uids")
     with pytest.raises(InputError, match="there is no isolation 'none'"):
-        factory.make_cell("docker", None, LIMITS, isolation="none")
-
-
-class UidPool(LocalPool):
-    def _prepare(self) -> CellSource:
-        return replace(super()._prepare(), isolation="uids")
+        CellOptions(sandbox="docker", isolation="none")
 
 
 def test_verdicts_are_those_of_the_embedded_sandbox(docker, own_cache):
@@ -197,7 +193,7 @@ def test_verdicts_are_those_of_the_embedded_sandbox(docker, own_cache):
     judged = []
     for pool in (
         LocalPool(limits=Limits(), workers=1),
-        UidPool(limits=Limits(), workers=1, sandbox="docker"),
+        LocalPool(limits=Limits(), workers=1, cells=CellOptions(sandbox="docker", isolation="uids")),
     ):
         with BlockingEngine(pool, suite, limits=Limits()) as engine:
             verdicts = sorted(engine.grade(programs), key=lambda verdict: int(verdict["sample_id"]))

@@ -65,15 +65,15 @@ def test_flags_reach_the_engine(grader, engines, samples):
         "--sandbox",
         "namespaces",
         "--allow-missing",
-        "landlock,seccomp",
+        "landlock",
     ]
     limits = ["--time-floor", "1", "--time-factor", "2.5", "--memory-limit", "1000", "--no-fail-fast"]
     assert grader("score", samples, "--quiet", *flags, *limits)[0] == 0
     (engine,) = engines.made
     assert engine.groups == ("base",)
     options = engine.options
-    assert (options.workers, options.sandbox, options.fail_fast) == (3, "namespaces", False)
-    assert options.allow_missing == ("landlock", "seccomp")
+    assert (options.workers, options.cells.sandbox, options.fail_fast) == (3, "namespaces", False)
+    assert options.cells.allow_missing == ("landlock",)
     limits = options.limits
     assert (limits.time_floor_s, limits.time_factor, limits.memory_bytes) == (1.0, 2.5, 1000)
     assert engine.closed

@@ -12,6 +12,7 @@ from grader.engines import child, local
 from grader.errors import InfrastructureError, SandboxError, SuiteError
 from grader.limits import Limits
 from grader.sandbox import factory
+from grader.sandbox.options import CellOptions
 from grader.status import Status
 from grader.suites.task import AssertionTests, FunctionTests, Suite, Task, TestGroup
 from grader.worker.program import Program
@@ -58,7 +59,7 @@ def engine(tmp_path, monkeypatch):
     """Make an engine whose workers are stand-ins."""
     monkeypatch.setenv("GRADER_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(
-        factory, "prepare", lambda *_, **__: factory.CellSource("namespaces", "key", "digest")
+        factory, "prepare", lambda *_, **__: factory.CellSource(CellOptions(), "key", "digest")
     )
 
     def made(at_start="", prepare="link.send([Prepared(job.number)])", tests=None, workers=2, **options):

@@ -12,6 +12,7 @@ from grader.results import (
     open_verdicts,
     write_atomically,
 )
+from grader.sandbox.options import CellOptions
 from grader.suites.task import AssertionTests, FunctionTests, Suite, Task, TestGroup
 
 IDENTITY = RunIdentity(
@@ -20,8 +21,7 @@ IDENTITY = RunIdentity(
     groups=("base",),
     limits=Limits(),
     fail_fast=True,
-    sandbox="auto",
-    allow_missing=(),
+    cells=CellOptions(),
 )
 IDS = {"a", "b", "c"}
 
@@ -101,8 +101,8 @@ def test_resuming_what_never_began_is_a_fresh_start(path):
         {"groups": ("base", "plus")},
         {"limits": Limits(time_floor_s=1)},
         {"fail_fast": False},
-        {"sandbox": "docker"},
-        {"allow_missing": ("seccomp",)},
+        {"cells": CellOptions(sandbox="docker")},
+        {"cells": CellOptions(allow_missing=("landlock",))},
     ],
 )
 def test_a_file_of_another_run_is_refused_and_left_alone(path, change):

@@ -11,6 +11,7 @@ import pytest
 
 from grader.errors import InputError, SandboxError
 from grader.sandbox import docker_engine, docker_orphans, docker_seccomp, factory, images, seccomp
+from grader.sandbox.options import CellOptions
 
 docker = pytest.importorskip("docker")
 
@@ -21,7 +22,7 @@ def test_no_daemon(monkeypatch):
         SandboxError, match=r"no Docker daemon answers at unix:///nowhere.*start it"
     ) as raised:
         docker_engine.connect()
-    assert factory.unavailable_reason("docker") == str(raised.value)
+    assert factory.unavailable_reason(CellOptions(sandbox="docker")) == str(raised.value)
 
 
 def test_a_daemon_elsewhere(monkeypatch):
@@ -95,12 +96,12 @@ def test_a_runtime_that_is_not_registered():
         docker_engine.is_gvisor(client, "runsc")
 
 
-def test_options_that_do_not_go_together(tmp_path):
+def test_options_that_do_not_go_together():
     with pytest.raises(InputError, match="--sandbox docker"):
-        factory.prepare("auto", tmp_path, runtime="runsc")
+        CellOptions(runtime="runsc")
     with pytest.raises(InputError, match="no sandbox 'chroot'"):
-        factory.prepare("chroot", tmp_path)
-    assert factory.checked_backend("auto") == "namespaces"
+        CellOptions(sandbox="chroot")
+    assert CellOptions().backend == "namespaces"
 
 
 def test_an_unknown_image():
