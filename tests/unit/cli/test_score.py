@@ -84,7 +84,7 @@ def test_environment_is_used_and_flags_win(grader, engines, samples, monkeypatch
     monkeypatch.setenv("GRADER_SANDBOX", "docker")
     grader("score", samples, "--quiet")
     grader("score", samples, "--quiet", "--workers", "1", "--sandbox", "auto")
-    assert [(engine.options.workers, engine.options.sandbox) for engine in engines.made] == [
+    assert [(engine.options.workers, engine.options.cells.sandbox) for engine in engines.made] == [
         (7, "docker"),
         (1, "auto"),
     ]
@@ -103,7 +103,9 @@ def test_only_the_tasks_that_samples_name_are_prepared(grader, engines, samples)
     ("flags", "says"),
     [
         (["--profile", "rewards"], "--profile rewards is not available in this version"),
-        (["--engine", "ray"], "'ray' is not there yet"),
+        (["--isolation", "uids"], "--sandbox docker"),
+        (["--one-shot"], "--sandbox docker"),
+        (["--allow-missing", "seccomp"], "never made without seccomp"),
         (["--runtime", "runc"], "--sandbox docker"),
         (["--k", "0"], "k is 0"),
         (["--k", "1,x"], "--k is '1,x'"),
