@@ -35,6 +35,9 @@ class RequestRefused(InputError):
         self.status = status
         self.problem = dict(problem)
 
+    def __reduce__(self) -> tuple[Any, ...]:  # trainers call adapters in other processes
+        return type(self), (str(self), self.status, self.problem)
+
 
 class AccessRefused(RequestRefused):
     """The API key is missing, unknown, or does not allow this: 401 or 403."""
@@ -57,6 +60,9 @@ class ServerUnavailable(InfrastructureError):
     def __init__(self, message: str, status: int | None) -> None:
         super().__init__(message)
         self.status = status
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.status)
 
 
 class ServerFailed(InfrastructureError):

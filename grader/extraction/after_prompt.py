@@ -10,6 +10,7 @@ _SPECIAL = re.compile(
     r"<\|[^|<>\s]{1,64}\|>|<｜[^｜<>\s]{1,64}｜>|</?s>|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>|\[/?INST\]|<</?SYS>>"
 )
 _SKIPPED = re.compile(rf"(?:\s|{_SPECIAL.pattern})+")
+_TOKENS = re.compile(rf"(?:\s*+(?:{_SPECIAL.pattern}))++")
 _LEAST_SEEN = 16
 
 
@@ -29,9 +30,25 @@ def completion_after(query: str, prompt: str) -> str | None:
         end: int | None = len(prompt)
     else:
         end = _end_of(_squeezed(prompt), query)
+        if end is not None:
+            end = _past_the_end(prompt, query, end)
     if end is None:
         return None
     return _without_trailing_tokens(query[end:])
+
+
+def _past_the_end(prompt: str, query: str, end: int) -> int:
+    """Skip what the prompt has after its last visible character; spaces of the completion's own are kept."""
+    visible = len(prompt)
+    for skipped in _SKIPPED.finditer(prompt):
+        if skipped.end() == len(prompt):
+            visible = skipped.start()
+    rest = prompt[visible:]
+    if query.startswith(rest, end):
+        return end + len(rest)
+    tokens = _TOKENS.match(query, end)
+    end = tokens.end() if tokens else end
+    return end + query.startswith("\n", end)
 
 
 def _squeezed(text: str) -> str:

@@ -100,7 +100,11 @@ def _row_of_trace(task: Any, trace: Any) -> Row:
     truth = next((getattr(task, name) for name in names if getattr(task, name, None)), None)
     if truth is None:
         raise InputError(f"the task's data has none of the fields {', '.join(names)}")
-    return make_row(str(trace.last_reply or ""), truth, "task", suite=getattr(task, "suite", None))
+    said = trace.root_reply
+    if said is None:
+        messages = trace.assistant_messages
+        said = _text(messages[-1].content) if messages else ""
+    return make_row(said, truth, "task", suite=getattr(task, "suite", None))
 
 
 def _messages(completion: Any) -> Any:

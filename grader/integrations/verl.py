@@ -110,7 +110,7 @@ def compute_score_prime(
         log_once(f"prime {type(error).__name__}", f"a sample has no score: {error}")
         return math.nan
     except GraderError as error:
-        log_once(f"prime {type(error).__name__}", f"a sample could not be judged: {error}")
+        log_once(f"prime {type(error).__name__}", f"a sample has no score: {error}")
         return unknown
 
 
