@@ -22,11 +22,8 @@ from grader.engines.pool import (
     Pool,
     PoolEvent,
     PoolFailed,
-    WorkerHeard,
-    WorkerLost,
     WorkerReady,
     WorkerSaid,
-    WorkerSilent,
 )
 from grader.errors import GraderError, OverloadedError
 from grader.limits import Limits
@@ -258,14 +255,10 @@ class Driver:
             self._plans = self._plans or Plans(self._pool.cache, event.key)
             self._begun.set()
             self._handle(events.WorkerReady(event.worker, event.node))
-        elif isinstance(event, WorkerLost):
-            self._handle(events.WorkerLost(event.worker, event.why))
-        elif isinstance(event, WorkerSilent):
-            self._handle(events.WorkerSilent(event.worker))
-        elif isinstance(event, WorkerHeard):
-            self._handle(events.WorkerHeard(event.worker))
-        else:
+        elif isinstance(event, PoolFailed):
             self._fail(event)
+        else:
+            self._handle(event)
 
     def _take(self, worker: str, report: object) -> None:
         if isinstance(report, Graded):

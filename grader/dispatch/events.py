@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
+# What happens to workers is said in the words of the pools that own them.
+from grader.engines.pool import WorkerHeard as WorkerHeard
+from grader.engines.pool import WorkerLost as WorkerLost
+from grader.engines.pool import WorkerSilent as WorkerSilent
+
 Priority = Literal["interactive", "background"]
 # Beyond these, sums of costs over weights would lose what a single item adds to them.
 MIN_WEIGHT, MAX_WEIGHT = 1e-6, 1e6
@@ -83,28 +88,6 @@ class WorkerReady:
 
     worker: str
     node: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerLost:
-    """A worker is gone, and everything that it held with it."""
-
-    worker: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSilent:
-    """A worker gives no sign of life; it may come back."""
-
-    worker: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerHeard:
-    """A worker that was silent speaks again."""
-
-    worker: str
 
 
 @dataclass(frozen=True, slots=True)
