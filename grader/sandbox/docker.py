@@ -116,7 +116,7 @@ class DockerCell(Cell):
         try:
             self.configure(
                 {
-                    "seccomp": seccomp.sample_filter(),
+                    "seccomp": seccomp.sample_filters(),
                     "landlock": 0 if self._gvisor else ASK_KERNEL,
                     "site_packages": wire.SITE_PACKAGES,
                     "users": _own_users() if self._by_user else (0, 0),

@@ -55,7 +55,7 @@ class NamespaceCell(Cell):
         try:
             self.configure(
                 {
-                    "seccomp": seccomp.sample_filter(),
+                    "seccomp": seccomp.sample_filters(),
                     "landlock": self._landlock,
                     "site_packages": wire.SITE_PACKAGES,
                 }

@@ -3,6 +3,10 @@
 Three answers: *allow*; *refuse* with an error number that a program meets as an ordinary OSError, for calls that
 honest programs try (``fork``, ``socket``, ``execve``); and *kill* for calls that only an attack makes, which becomes
 the status ``security_violation``. What is not named is refused. Numbers are those of x86-64.
+
+It comes in two parts, because the kernel compiles a filter whenever it is installed. The large part is installed once,
+in the zygote, and samples inherit it; it lets through the few calls with which a sample is confined. The small
+one is installed in every sample, and rules on those. Of two answers the kernel takes the stricter one (seccomp(2)).
 """
 
 from __future__ import annotations
@@ -147,8 +151,14 @@ def _threads_only() -> bytes:
     )
 
 
-def _rules() -> list[tuple[int, bytes]]:
-    """Return (call number, code that decides it), sorted."""
+# What the zygote and a sample's process need before its program runs, and the program must not have.
+_CONFINING = {"clone": 56, "setsid": 112, "setgroups": 116, "setresuid": 117, "setresgid": 119, "capset": 126,
+              "prctl": 157, "mount": 165, "landlock_create_ruleset": 444, "landlock_add_rule": 445,
+              "landlock_restrict_self": 446}  # fmt: skip
+
+
+def _rules() -> dict[int, bytes]:
+    """Return the code that decides each call that is not just refused, by the call's number."""
     rules = {number: _return(_ALLOW) for number in _ALLOWED.values()}
     rules |= {number: _return(_KILL) for number in _KILLED.values()}
     rules |= {number: _return(_refuse(errno.ENOSYS)) for number in _NO_SUCH_CALL.values()}
@@ -157,20 +167,19 @@ def _rules() -> list[tuple[int, bytes]]:
     rules[_FCNTL] = _none_of(1, _SHARED_FCNTLS, _refuse(errno.ENOLCK))
     rules[_PRCTL] = _one_of(0, _PRCTL_NAMES, _refuse(errno.EPERM))
     rules[_CLONE] = _threads_only()
-    return sorted(rules.items())
+    return rules
 
 
-def _ranges() -> list[tuple[int, bytes]]:
+def _ranges(rules: dict[int, bytes], otherwise: bytes) -> list[tuple[int, bytes]]:
     """Return (first call number, code) of runs of calls that are decided alike, from 0 up without a gap."""
-    refuse = _return(_refuse(errno.EPERM))
     ranges: list[tuple[int, bytes]] = []
     following = 0
-    for number, code in _rules():
+    for number, code in sorted(rules.items()):
         if number > following:
-            ranges.append((following, refuse))
+            ranges.append((following, otherwise))
         ranges.append((number, code))
         following = number + 1
-    ranges.append((following, refuse))
+    ranges.append((following, otherwise))
     return [item for index, item in enumerate(ranges) if index == 0 or item[1] != ranges[index - 1][1]]
 
 
@@ -188,14 +197,18 @@ def _search(ranges: list[tuple[int, bytes]]) -> bytes:
     return _instruction(_JUMP_AT_LEAST, ranges[middle][0], 0, 1) + jump + low + high
 
 
-def sample_filter() -> bytes:
-    """Return the BPF program (8 bytes an instruction) for a sample process."""
-    return (
+def sample_filters() -> tuple[bytes, bytes]:
+    """Return the BPF programs (8 bytes an instruction) for a zygote, and for a sample process on top of that."""
+    rules, allow, refuse = _rules(), _return(_ALLOW), _return(_refuse(errno.EPERM))
+    confining = _CONFINING.values()
+    inherited = (
         _instruction(_LOAD, _ARCHITECTURE)
         + _instruction(_JUMP_EQUAL, _AUDIT_ARCH_X86_64, 1, 0)
         + _return(_KILL)
         + _instruction(_LOAD, _NUMBER)
         + _instruction(_JUMP_AT_LEAST, _X32_BIT, 0, 1)
         + _return(_KILL)
-        + _search(_ranges())
+        + _search(_ranges(rules | dict.fromkeys(confining, allow), refuse))
     )
+    own = {number: rules.get(number, refuse) for number in confining}
+    return inherited, _instruction(_LOAD, _NUMBER) + _search(_ranges(own, allow))

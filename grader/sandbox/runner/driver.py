@@ -27,7 +27,9 @@ from .encoding import encode
 from .program import describe, send
 from .revive import revive
 
-TESTS_BROKEN = ord("B")  # a frame that only a driver sends: its setup failed before it had called the candidate
+TESTS_BROKEN = ord(
+    "B"
+)  # a frame that only a driver sends: its setup failed before it had called the candidate
 
 _DATA = (bool, int, float, complex, str, bytes, type(None))
 

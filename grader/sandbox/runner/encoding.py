@@ -5,10 +5,8 @@ calls a method that a program's class could override, and what its fast path nee
 a program that patches ``builtins`` or ``marshal`` for its own purposes still gets its answers out.
 """
 
-import _pickle
 import builtins
 import collections
-import hashlib
 import io
 import itertools
 import marshal
@@ -34,9 +32,9 @@ _NAME_CHARACTERS = 100
 # Functions take their builtins from here: what a program puts into the real module later does not reach them.
 globals()["__builtins__"] = dict(vars(builtins))
 
-_dumps, _sha256, _modules = marshal.dumps, hashlib.sha256, sys.modules
+_dumps, _modules = marshal.dumps, sys.modules
 _OPAQUE = b"Q\x06opaque"
-_Pickler, _BytesIO = _pickle.Pickler, io.BytesIO
+_BytesIO = io.BytesIO
 # EXT1, EXT2, EXT4, NEWOBJ, EMPTY_SET, ADDITEMS, FROZENSET, NEWOBJ_EX, STACK_GLOBAL
 _UNCLEAR_OPCODES = tuple(bytes([code]) for code in (0x82, 0x83, 0x84, 0x81, 0x8F, 0x90, 0x91, 0x92, 0x93))
 _flatten, _take = itertools.chain.from_iterable, itertools.islice
@@ -108,11 +106,13 @@ def digest(value: object) -> tuple[int, bytes] | None:
     A long list or tuple is hashed in slices, each as pickle writes it where that is canonical: three times as fast as
     marshal. Nothing is ever unpickled.
     """
+    from hashlib import sha256  # few samples need it, and all would pay for the memory that OpenSSL takes
+
     count = _len_of_sequence(value)
     if count <= _SLICE_ITEMS:
         data = _encode_whole(value)
-        return None if _OPAQUE in data else (len(data), _sha256(data).digest())
-    length, hashed = 0, _sha256(_header(_SEQUENCE_TAGS[type(value)], count))
+        return None if _OPAQUE in data else (len(data), sha256(data).digest())
+    length, hashed = 0, sha256(_header(_SEQUENCE_TAGS[type(value)], count))
     for start in range(0, count, _SLICE_ITEMS):
         items = list(value[start : start + _SLICE_ITEMS])  # type: ignore[index]  # exactly a list or a tuple
         pickled = _pickled(items)
@@ -132,8 +132,10 @@ def _pickled(items: list[Any]) -> bytes | None:
     by naming something to call: then one of these opcodes occurs, or the same byte in a text or number, which costs
     no more than time.
     """
+    from _pickle import Pickler
+
     buffer = _BytesIO()
-    pickler = _Pickler(buffer, 4)
+    pickler = Pickler(buffer, 4)
     pickler.fast = True
     try:
         pickler.dump(items)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from .kernel import (
     SYS_LANDLOCK_ADD_RULE,
     SYS_LANDLOCK_CREATE_RULESET,
     SYS_LANDLOCK_RESTRICT_SELF,
+    SYS_OPENAT,
     syscall,
 )
+
+if TYPE_CHECKING:
+    from .batch import Batch
 
 _RULE_PATH_BENEATH = 1
 _CREATE_RULESET_VERSION = 1
@@ -52,26 +58,32 @@ def _handled(version: int) -> _Ruleset:
     return _Ruleset(files, network, scoped)
 
 
-def restrict(version: int, scratch: str, readable: tuple[str, ...] = ("/",)) -> None:
-    """Let this process read below ``readable``, write below ``scratch`` and to /dev/null, and nothing else: no
-    execution of files, no TCP, no abstract sockets, no signals outside. Needs no_new_privs. Raises OSError."""
+class Readable(NamedTuple):
+    """An open file or folder, for reading it and what is below it."""
+
+    handle: int
+    is_folder: bool
+
+
+def add_to(
+    batch: Batch, version: int, scratch: str, readable: Sequence[Readable], null: int, free: int
+) -> None:
+    """Add the calls that let a process read below ``readable``, write below ``scratch`` and to /dev/null, and nothing
+    else: no execution of files, no TCP, no abstract sockets, no signals outside. It needs no_new_privs.
+
+    ``null`` is an open descriptor of /dev/null; ``free`` is the lowest that is free, and it and the next one are left
+    open.
+    """
     ruleset = _handled(version)
     size = 24 if version >= 6 else 16 if version >= 4 else 8
-    handle = syscall(SYS_LANDLOCK_CREATE_RULESET, ruleset, size, 0)
-    try:
-        below_scratch = ruleset.files & ~(_EXECUTE | _DEVICES_AND_SOCKETS | _IOCTL_DEV)
-        for place in readable:
-            _allow(handle, place, _READ if os.path.isdir(place) else _READ_FILE)  # noqa: PTH112
-        _allow(handle, scratch, below_scratch)
-        _allow(handle, "/dev/null", _READ_FILE | _WRITE_FILE | (ruleset.files & _TRUNCATE))
-        syscall(SYS_LANDLOCK_RESTRICT_SELF, handle, 0)
-    finally:
-        os.close(handle)
-
-
-def _allow(ruleset: int, path: str, access: int) -> None:
-    parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        syscall(SYS_LANDLOCK_ADD_RULE, ruleset, _RULE_PATH_BENEATH, _PathBeneath(access, parent), 0)
-    finally:
-        os.close(parent)
+    below_scratch = ruleset.files & ~(_EXECUTE | _DEVICES_AND_SOCKETS | _IOCTL_DEV)
+    batch.add("landlock", SYS_LANDLOCK_CREATE_RULESET, ruleset, size, 0, expected=free)
+    batch.add("landlock", SYS_OPENAT, 0, scratch.encode(), os.O_PATH, 0, expected=free + 1)
+    for parent, access in (
+        *((place.handle, _READ if place.is_folder else _READ_FILE) for place in readable),
+        (free + 1, below_scratch),
+        (null, _READ_FILE | _WRITE_FILE | (ruleset.files & _TRUNCATE)),
+    ):
+        rule = _PathBeneath(access, parent)
+        batch.add("landlock", SYS_LANDLOCK_ADD_RULE, free, _RULE_PATH_BENEATH, rule, 0)
+    batch.add("landlock", SYS_LANDLOCK_RESTRICT_SELF, free, 0)

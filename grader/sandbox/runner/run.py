@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import os
 import select
 import signal
@@ -12,16 +10,16 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import wire
-from .kernel import F_SETPIPE_SZ, process_clock
+from .kernel import process_clock, widen_pipe
 
 if TYPE_CHECKING:
     from .host_clock import HostClock
     from .zygote import Handle
 
 _PIPE_BYTES = 1 << 20
-_READ = 1 << 18
+_READ = 1 << 16
 _STARTED = wire.frame(wire.STARTED, b"")  # written at once, and so never cut
-_SHORTEST_WAKE_S, _LONGEST_WAKE_S = 0.001, 0.025
+_SHORTEST_WAKE_S, _LONGEST_WAKE_S = 0.002, 0.025
 _LATE_S = 2 * _LONGEST_WAKE_S
 
 
@@ -72,7 +70,12 @@ class Run:
     """The processes of one run: the sample, and for assertion tests the driver that reports for it."""
 
     def __init__(
-        self, number: int, limits: Limits, group_sizes: tuple[int, ...], whole_program: bool
+        self,
+        number: int,
+        limits: Limits,
+        group_sizes: tuple[int, ...],
+        whole_program: bool,
+        out: wire.Writer,
     ) -> None:
         self.number = number
         self.over = False
@@ -80,6 +83,7 @@ class Run:
         self._limits = limits
         self._bounds = _running_sums(group_sizes)
         self._whole_program = whole_program
+        self._out = out
         self._frames = self._group = 0
         self._skip = self._answer_bytes = 0
         self._carry = b""
@@ -91,7 +95,7 @@ class Run:
         self._step = Clock()
 
     @staticmethod
-    def never_started(number: int) -> bytes:
+    def never_started(number: int) -> tuple[bytes, ...]:
         """Return the report of a run that was cancelled before it began."""
         facts = {"ended": "cancelled", "code": 0, "signal": 0, "cpu_s": 0.0, "wall_s": 0.0, "rss": 0}
         return _report({"run": number, "driver_code": 0, **facts}, b"", b"")
@@ -111,18 +115,18 @@ class Run:
         self._zygote = zygote
         self._proc = proc
         self._began = self._looked = time.monotonic()
-        self._answers, answers_end = _wide_pipe()
-        self._stdout, stdout_end = _wide_pipe()
-        self._stderr, stderr_end = _wide_pipe() if self._whole_program else (-1, os.dup(stdout_end))
+        self._answers, answers_end = _pipe(wide=True)
+        self._stdout, stdout_end = _pipe()
+        self._stderr, stderr_end = _pipe() if self._whole_program else (-1, stdout_end)
         self._pids = zygote.fork(payloads, answers_end, stdout_end, stderr_end)
         self._clocks = [process_clock(pid) for pid in self._pids]
-        for end in (answers_end, stdout_end, stderr_end):
+        for end in {answers_end, stdout_end, stderr_end}:
             os.close(end)
         poll.register(self._answers, 0)  # POLLHUP is always reported: the far end is gone
         poll.register(self._stdout, select.POLLIN)
         if self._stderr >= 0:
             poll.register(self._stderr, select.POLLIN)
-        self._step.mark(self._cpu(), self._began, self._run_delay())
+        self._step.mark(0.0, self._began, 0.0)
 
     def next_wake_ms(self) -> float:
         """How long the supervisor may wait: short at first, so that an early wrong answer ends the run early."""
@@ -142,10 +146,7 @@ class Run:
             self.over = True
             return
         wall = time.monotonic()
-        # Late, because we were stopped, waited for a processor or were held up by the worker: a program that waits for
-        # us meanwhile is not idle.
-        self._step.wall += max(0.0, wall - self._looked - _LATE_S)
-        self._looked = wall
+        self._note_absence(wall)
         if self._frames != before:
             self._next_step(cpu, wall)
         self._enforce(cpu, wall)
@@ -164,7 +165,7 @@ class Run:
             if not self._whole_program:  # one step from its start to its end, whatever it writes here
                 self._count_frames(chunk)
             self._answer_bytes += len(chunk)
-            wire.send(1, wire.ANSWERS, wire.CHUNK.pack(self.number, cpu) + chunk)
+            self._out.add(wire.ANSWERS, wire.CHUNK.pack(self.number, cpu), chunk)
             if self._answer_bytes > self._limits.answer_bytes:
                 self.kill("output_limit")
                 return
@@ -180,20 +181,28 @@ class Run:
         self._carry = data[position:]
         self._skip = max(0, position - end)
 
-    def _drain_text(self, name: str, pipe: int) -> None:
+    def _drain_text(self, name: str, pipe: int) -> bool:
+        """Take a piece of what was printed; returns whether there was one."""
         try:
             data = os.read(pipe, _READ)
         except BlockingIOError:
-            return
+            return False
         if not data:
-            return
+            return False
         if self._whole_program and name == "stdout":
             self._answer_bytes += len(data)
-            wire.send(1, wire.OUTPUT, wire.CHUNK.pack(self.number, 0.0) + data)
+            self._out.add(wire.OUTPUT, wire.CHUNK.pack(self.number, 0.0), data)
             if self._answer_bytes > self._limits.answer_bytes:
                 self.kill("output_limit")
         else:
             self._tails[name].add(data)
+        return True
+
+    def _note_absence(self, wall: float) -> None:
+        """Count no time as idle for which we were late: stopped, without a processor, or held up by the worker. A
+        program that waits for us meanwhile is not idle."""
+        self._step.wall += max(0.0, wall - self._looked - _LATE_S)
+        self._looked = wall
 
     def _next_step(self, cpu: float, wall: float) -> None:
         delay = self._run_delay() if wall - self._step.wall > 0.05 else self._step.delay
@@ -224,7 +233,7 @@ class Run:
     def shown_cpu(self) -> float:
         """Return the CPU seconds that the clocks of the run's processes show."""
         with contextlib.suppress(OSError):  # a process has ended: what it had used stays
-            self._shown = sum(time.clock_gettime(clock) for clock in self._clocks)
+            self._shown = sum(map(time.clock_gettime, self._clocks))
         return self._shown
 
     def _cpu(self) -> float:
@@ -259,7 +268,7 @@ class Run:
         for pid in self._pids:
             os.kill(pid, signal.SIGKILL)
 
-    def reap(self, poll: select.poll) -> bytes:
+    def reap(self, poll: select.poll) -> tuple[bytes, ...]:
         """Wait until nothing of the run is left and return the report."""
         for pid in self._pids:
             os.kill(pid, signal.SIGKILL)
@@ -292,9 +301,7 @@ class Run:
 
     def _drain_rest(self, name: str, pipe: int) -> None:
         for _ in range(_PIPE_BYTES // 4096):  # a pipe holds no more
-            before = self._answer_bytes
-            self._drain_text(name, pipe)
-            if self._answer_bytes == before and not select.select([pipe], [], [], 0)[0]:
+            if not self._drain_text(name, pipe):
                 return
 
 
@@ -307,14 +314,13 @@ def _running_sums(sizes: tuple[int, ...]) -> list[int]:
     return bounds
 
 
-def _wide_pipe() -> tuple[int, int]:
-    """A pipe whose reading end does not block, and that a program seldom finds full."""
+def _pipe(*, wide: bool = False) -> tuple[int, int]:
+    """A pipe whose reading end does not block, and that a program seldom finds full if it is ``wide``."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reader, False)
-    with contextlib.suppress(
-        PermissionError
-    ):  # over the user's soft limit: a small pipe is slower, not different
-        fcntl.fcntl(writer, F_SETPIPE_SZ, _PIPE_BYTES)
+    if wide:
+        with contextlib.suppress(PermissionError):  # over the user's soft limit: it is slower, not different
+            widen_pipe(writer, _PIPE_BYTES)
     return reader, writer
 
 
@@ -343,7 +349,7 @@ def _schedstat_delay_ns(folder: int, thread: str) -> int:
         os.close(handle)
 
 
-def _report(facts: dict[str, object], stdout: bytes, stderr: bytes) -> bytes:
+def _report(facts: dict[str, object], stdout: bytes, stderr: bytes) -> tuple[bytes, ...]:
     facts["stdout"] = len(stdout)
-    text = json.dumps(facts).encode()
-    return wire.LENGTH.pack(len(text)) + text + stdout + stderr
+    text = wire.json(facts)
+    return wire.LENGTH.pack(len(text)), text, stdout, stderr

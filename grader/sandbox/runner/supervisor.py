@@ -5,6 +5,7 @@ It sees programs and inputs only as bytes to pass on, and answers only as length
 
 from __future__ import annotations
 
+import contextlib
 import marshal
 import os
 import select
@@ -16,17 +17,18 @@ from .host_clock import HostClock
 from .run import Limits, Run
 
 ASK_KERNEL = -1
-_PIPE_CHUNK = 1 << 18
+_PIPE_CHUNK = 1 << 16  # what a pipe holds
 
 
 class Config(NamedTuple):
     """What every sample of this cell gets; set once, before any program is seen.
 
-    ``landlock`` is the version of the kernel's interface to use: 0 for none, ASK_KERNEL for what it has. ``users`` are
-    the first of the user ids for samples and their number, where samples are parted by them.
+    ``seccomp`` has the filter for zygotes, and the one for samples on top of it. ``landlock`` is the version of the
+    kernel's interface to use: 0 for none, ASK_KERNEL for what it has. ``users`` are the first of the user ids for
+    samples and their number, where samples are parted by them.
     """
 
-    seccomp: bytes
+    seccomp: tuple[bytes, bytes]
     landlock: int
     site_packages: str
     users: tuple[int, int] = (0, 0)
@@ -55,22 +57,18 @@ class Supervisor:
         self._waiting: deque[Request] = deque()
         self._current: Run | None = None
         self._clock: HostClock | None = None
-        self._zygotes: dict[str, zygote.Handle] = {}
+        self._zygotes: dict[tuple[str, bool], zygote.Handle] = {}
+        self._out = wire.Writer(1)
         self._poll = select.poll()
         self._poll.register(0, select.POLLIN)
 
     def serve(self) -> None:
         """Work until the worker closes our standard input."""
         while self._receive():
-            while True:
-                if self._current is None and self._waiting:
-                    self._start(self._waiting.popleft())
+            while self._current is not None or self._waiting:
                 if self._current is None:
-                    break
-                self._step(self._current)
-                if not self._pending_input(0):
-                    continue
-                if not self._receive():
+                    self._current = self._start(self._waiting.popleft())
+                if not self._step(self._current):
                     return  # with a run going on: our end, as process 1, ends it too
         self._end_zygotes()
 
@@ -78,16 +76,18 @@ class Supervisor:
         """Let the zygotes end by themselves, so that the CPU time of all samples is counted to this process."""
         for handle in self._zygotes.values():
             handle.close()
-        os.wait()
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.wait()
 
-    def _step(self, run: Run) -> None:
+    def _step(self, run: Run) -> bool:
+        """Wait for something to do for the run, and do it; returns whether the worker is still there."""
         events = dict(self._poll.poll(run.next_wake_ms()))
         run.advance(events)
         if run.over:
             self._finish(run)
-
-    def _pending_input(self, timeout_ms: int) -> bool:
-        return any(fd == 0 for fd, _ in self._poll.poll(timeout_ms))
+        self._out.flush()
+        return self._receive() if 0 in events else True
 
     def _receive(self) -> bool:
         data = os.read(0, _PIPE_CHUNK)
@@ -110,7 +110,8 @@ class Supervisor:
             if self._current is not None:
                 self._clock.tick(wire.SECONDS.unpack(payload)[0], self._current.shown_cpu())
         elif kind == wire.PING:
-            wire.send(1, wire.PONG, b"")
+            self._out.add(wire.PONG)
+            self._out.flush()
         elif kind == wire.KILL:
             self._cancel(wire.LENGTH.unpack(payload)[0])
         elif kind == wire.CONFIGURE:
@@ -122,9 +123,9 @@ class Supervisor:
         if self._by_user != (config.users != (0, 0)):
             raise ValueError("the cell was made for one kind of isolation and is configured for another")
         self._users = uids.Users(*config.users) if self._by_user else None
-        first = zygote.start(self._proc, config)
-        self._zygotes["plain"] = first
-        wire.send(1, wire.HELLO, zygote.describe(config, own_mounts=self._own_mounts))
+        self._plain = self._zygotes["plain", False] = zygote.start(self._proc, config)
+        self._out.add(wire.HELLO, zygote.describe(config, own_mounts=self._own_mounts))
+        self._out.flush()
 
     def _cancel(self, number: int) -> None:
         if self._current is not None and self._current.number == number:
@@ -133,22 +134,32 @@ class Supervisor:
         for request in self._waiting:
             if request.run == number:
                 self._waiting.remove(request)
-                wire.send(1, wire.DONE, Run.never_started(number))
+                self._out.add(wire.DONE, *Run.never_started(number))
+                self._out.flush()
                 return
 
-    def _start(self, request: Request) -> None:
-        chosen = self._zygotes.get(request.zygote)
-        if chosen is None:
-            chosen = self._zygotes[request.zygote] = self._zygotes["plain"].another(request.zygote)
-        self._current = Run(request.run, Limits(*request.limits), request.group_sizes, request.whole_program)
+    def _start(self, request: Request) -> Run:
+        chosen = self._zygote(request.zygote, calls=len(request.payloads) > 1)
+        run = Run(request.run, Limits(*request.limits), request.group_sizes, request.whole_program, self._out)
         if self._users:
             chosen.users = self._users.lend(len(request.payloads))
-            self._current.can_stop_itself = True
-        self._current.start(chosen, request.payloads, self._poll, self._proc, self._clock)
+            run.can_stop_itself = True
+        run.start(chosen, request.payloads, self._poll, self._proc, self._clock)
+        return run
+
+    def _zygote(self, name: str, *, calls: bool) -> zygote.Handle:
+        """The zygote that has a module ("plain": none), and for assertion tests both sides of a call."""
+        found = self._zygotes.get((name, calls))
+        if found is None:
+            found = (
+                self._zygote(name, calls=False).another(zygote.CALLS) if calls else self._plain.another(name)
+            )
+            self._zygotes[name, calls] = found
+        return found
 
     def _finish(self, run: Run) -> None:
         self._current = None
-        wire.send(1, wire.DONE, run.reap(self._poll))
+        self._out.add(wire.DONE, *run.reap(self._poll))
         if self._users:
             self._users.take_back()
         elif not self._own_mounts:

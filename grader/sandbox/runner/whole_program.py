@@ -8,7 +8,6 @@ import builtins
 import contextlib
 import os
 import sys
-import threading
 import traceback
 import types
 from typing import Any
@@ -44,7 +43,8 @@ def run(payload: dict[str, Any]) -> int:
         status = 1
         send(wire.ANSWER_FD, wire.RAISED, describe(error))
         _print_traceback(error)
-    threading._shutdown()  # type: ignore[attr-defined]
+    if "threading" in sys.modules:
+        sys.modules["threading"]._shutdown()
     atexit._run_exitfuncs()
     flush_output()
     _send_files(payload.get("fetch", ()))

@@ -12,6 +12,7 @@ import struct
 HEADER = struct.Struct("<IB")
 LENGTH = struct.Struct("<I")
 MAX_FRAME = 1 << 30
+_GATHERED = 1 << 16  # bytes
 
 # Worker to supervisor. Payloads are marshalled: they come from trusted code.
 CONFIGURE = ord("C")  # dict: see supervisor.Config
@@ -61,6 +62,42 @@ SITE_PACKAGES = "/python/site-packages"
 def frame(kind: int, payload: bytes) -> bytes:
     """Return a whole frame."""
     return HEADER.pack(len(payload), kind) + payload
+
+
+def json(facts: dict[str, object]) -> bytes:
+    """Return numbers, truth values and plain words as a JSON object, without the module: it would be in every cell."""
+    texts = {
+        name: f'"{value}"' if isinstance(value, str) else str(value).lower() for name, value in facts.items()
+    }
+    return ("{" + ", ".join(f'"{name}": {text}' for name, text in texts.items()) + "}").encode()
+
+
+class Writer:
+    """Frames on their way to a descriptor, which is written to as seldom as may be."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def add(self, kind: int, *pieces: bytes) -> None:
+        """Add a frame whose payload is in pieces; writes if much has gathered."""
+        size = sum(map(len, pieces))
+        self._pieces += (HEADER.pack(size, kind), *pieces)
+        self._size += size
+        if self._size >= _GATHERED:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has gathered; blocks while the reader is busy."""
+        if not self._pieces:
+            return
+        data = b"".join(self._pieces)
+        self._pieces, self._size = [], 0
+        written = os.write(self._handle, data)
+        while written < len(data):
+            data = data[written:]
+            written = os.write(self._handle, data)
 
 
 def send(handle: int, kind: int, payload: bytes) -> None:

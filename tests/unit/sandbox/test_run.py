@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +19,7 @@ frames = st.lists(st.builds(wire.frame, kinds, st.binary(max_size=40)), max_size
 
 
 def counter() -> run.Run:
-    return run.Run(1, LIMITS, (), whole_program=False)
+    return run.Run(1, LIMITS, (), whole_program=False, out=wire.Writer(-1))
 
 
 @st.composite
@@ -78,7 +81,7 @@ def test_running_sums_are_where_each_group_ends(sizes):
 
 
 def test_a_run_that_was_cancelled_before_it_began_reports_no_use():
-    report = run.Run.never_started(7)
+    report = b"".join(run.Run.never_started(7))
     size = wire.LENGTH.unpack_from(report)[0]
     facts = json.loads(report[wire.LENGTH.size : wire.LENGTH.size + size])
     assert facts["run"] == 7
@@ -87,13 +90,66 @@ def test_a_run_that_was_cancelled_before_it_began_reports_no_use():
     assert len(report) == wire.LENGTH.size + size
 
 
+@given(st.lists(st.lists(st.binary(max_size=100), max_size=3), max_size=10))
+def test_gathered_frames_are_those_that_were_added(frames):
+    reader, descriptor = os.pipe()
+    try:
+        writer = wire.Writer(descriptor)
+        for kind, pieces in enumerate(frames):
+            writer.add(kind, *pieces)
+        writer.flush()
+        writer.flush()
+    finally:
+        os.close(descriptor)
+    with os.fdopen(reader, "rb") as file:
+        written = file.read()
+    assert written == b"".join(wire.frame(kind, b"".join(pieces)) for kind, pieces in enumerate(frames))
+
+
+def test_much_is_not_gathered_long():
+    reader, descriptor = os.pipe()
+    writer = wire.Writer(descriptor)
+    writer.add(1, b"x" * (1 << 15))
+    os.set_blocking(reader, False)
+    with pytest.raises(BlockingIOError):
+        os.read(reader, 1)
+    drained = threading.Thread(target=lambda: [os.read(reader, 1 << 16) for _ in range(2)])
+    os.set_blocking(reader, True)
+    drained.start()
+    writer.add(1, b"x" * (1 << 15))
+    drained.join(60)
+    assert not drained.is_alive()
+    os.close(reader)
+    os.close(descriptor)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from("abcdef"),
+        st.integers() | st.booleans() | st.sampled_from(["", "a word", "1.2"]) | st.floats(0, 1e6),
+    )
+)
+def test_facts_are_json(facts):
+    assert json.loads(wire.json(facts)) == facts
+
+
 @given(st.binary(max_size=100), st.binary(max_size=100))
 def test_a_report_can_be_taken_apart(stdout, stderr):
-    report = run._report({"run": 1}, stdout, stderr)
+    report = b"".join(run._report({"run": 1}, stdout, stderr))
     size = wire.LENGTH.unpack_from(report)[0]
     facts = json.loads(report[4 : 4 + size])
     assert report[4 + size :][: facts["stdout"]] == stdout
     assert report[4 + size :][facts["stdout"] :] == stderr
+
+
+def test_time_in_which_the_supervisor_was_away_is_not_idle():
+    watched = counter()
+    watched._step.mark(0.0, 100.0, 0.0)
+    watched._looked = 100.0
+    watched._note_absence(100.04)
+    assert watched._idle(0.0, 100.04, 0.0) == pytest.approx(0.04)
+    watched._note_absence(200.04)  # it looks at least every 0.025 s, and is late after twice that
+    assert watched._idle(0.0, 200.04, 0.0) == pytest.approx(0.09)
 
 
 def test_the_supervisor_looks_often_at_first_and_then_seldom():

@@ -22,17 +22,29 @@ AARCH64 = 0xC00000B7
 X32 = 0x40000000
 ALLOW, KILL = "allow", "kill"
 
-PROGRAM = seccomp.sample_filter()
-INSTRUCTIONS = [struct.unpack_from("<HBBI", PROGRAM, at) for at in range(0, len(PROGRAM), 8)]
+FILTERS = [
+    [struct.unpack_from("<HBBI", program, at) for at in range(0, len(program), 8)]
+    for program in seccomp.sample_filters()
+]
 
 
 def decide(number: int, arguments: tuple[int, ...] = (), architecture: int = X86_64) -> str | int:
+    """What the kernel makes of a sample's call: the strictest of its filters' answers (seccomp(2))."""
+    answers = [run(instructions, number, arguments, architecture) for instructions in FILTERS]
+    if KILL in answers:
+        return KILL
+    return next((answer for answer in answers if answer != ALLOW), ALLOW)
+
+
+def run(
+    instructions: list[tuple[int, ...]], number: int, arguments: tuple[int, ...], architecture: int
+) -> str | int:
     """Interpret the classic BPF program (bpf(4); linux/filter.h) on a struct seccomp_data."""
     padded = [argument & 0xFFFFFFFFFFFFFFFF for argument in (*arguments, *[0] * (6 - len(arguments)))]
     data = struct.pack("<IIQ6Q", number & 0xFFFFFFFF, architecture, 0, *padded)
     accumulator, at = 0, 0
-    for _ in range(len(INSTRUCTIONS)):
-        code, if_true, if_false, value = INSTRUCTIONS[at]
+    for _ in range(len(instructions)):
+        code, if_true, if_false, value = instructions[at]
         at += 1
         if code == 0x20:  # BPF_LD | BPF_W | BPF_ABS
             assert value % 4 == 0
@@ -178,25 +190,39 @@ def test_calls_that_have_an_older_form_are_said_not_to_exist():
         assert decide(number) == errno.ENOSYS
 
 
-def test_the_program_is_one_that_the_kernel_takes():
-    assert len(PROGRAM) % 8 == 0
-    assert len(INSTRUCTIONS) <= 4096  # BPF_MAXINSNS
-    for at, (code, if_true, if_false, value) in enumerate(INSTRUCTIONS):
+@pytest.mark.parametrize("which", [0, 1], ids=["inherited", "own"])
+def test_each_program_is_one_that_the_kernel_takes(which):
+    instructions = FILTERS[which]
+    assert len(seccomp.sample_filters()[which]) % 8 == 0
+    assert len(instructions) <= 4096  # BPF_MAXINSNS
+    for at, (code, if_true, if_false, value) in enumerate(instructions):
         assert code in (0x20, 0x05, 0x15, 0x35, 0x45, 0x06)
         if code in (0x15, 0x35, 0x45):
-            assert at + 1 + max(if_true, if_false) < len(INSTRUCTIONS)
+            assert at + 1 + max(if_true, if_false) < len(instructions)
         if code == 0x05:
-            assert at + 1 + value < len(INSTRUCTIONS)
-    assert INSTRUCTIONS[-1][0] == 0x06
+            assert at + 1 + value < len(instructions)
+    assert instructions[-1][0] == 0x06
 
 
-def test_a_decision_is_a_short_way():
+def test_the_zygotes_filter_lets_through_what_confines_a_sample_and_no_more():
+    inherited = FILTERS[0]
+    more = {number for number in range(501) if run(inherited, number, (), X86_64) != decide(number)}
+    assert more == {56, 112, 116, 117, 119, 126, 157, 165, 444, 445, 446}
+
+
+def test_the_filter_that_every_sample_installs_is_short():
+    """The kernel compiles it each time."""
+    assert len(FILTERS[1]) < 70
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["inherited", "own"])
+def test_a_decision_is_a_short_way(which):
     """The kernel runs the filter for every call: a bisection, not a walk through the list."""
     depth = 0
     for number in range(501):
         steps, at, accumulator = 0, 0, 0
         while True:
-            code, if_true, if_false, value = INSTRUCTIONS[at]
+            code, if_true, if_false, value = FILTERS[which][at]
             at, steps = at + 1, steps + 1
             if code == 0x06:
                 break
