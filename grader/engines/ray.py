@@ -255,8 +255,9 @@ class RayPool:
             elif isinstance(message, Grade) and not self._files.is_here(folder):
                 needed |= self._files.missing(folder, self._files.names(message))
         try:
-            # In lists, because Ray would fetch bare references also where the file is there already.
-            files = {file: [self._files.reference(file)] for file in sorted(needed)}
+            # By value: as shared objects of Ray they would be fetched from any node that has them, and where that
+            # one has died, Ray waits for 10 s before it asks another.
+            files = {file: self._files.content(file) for file in sorted(needed)}
         except OSError as error:
             self._fail(InfrastructureError(f"expected answers cannot be read: {error}"))
             return

@@ -13,7 +13,7 @@ import pickle
 import platform
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,11 +142,9 @@ class WorkerActor:
 
         return WorkerChild(setup, hear, end)
 
-    async def send(
-        self, incarnation: int, jobs: bytes, files: Mapping[str, Sequence[Awaitable[bytes]]], *, check: bool
-    ) -> None:
+    async def send(self, incarnation: int, jobs: bytes, files: Mapping[str, bytes], *, check: bool) -> None:
         """Give the worker pickled messages. ``files`` are those of the cache folder that the node may not have yet,
-        by name, each as a list with a reference to its content. ``check`` whether all that is needed is here.
+        by name. ``check`` whether all that is needed is here.
 
         Raises OSError where a file cannot be written or is not here.
         """

@@ -6,15 +6,10 @@ import asyncio
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from grader.engines.ray_node import NodeFolder, identity_of, write_once
 from grader.worker.messages import Grade, Prepare
 
-if TYPE_CHECKING:
-    from ray import ObjectRef
-
-_KEPT_BYTES = 256 << 20  # in Ray's object store, for nodes that have not got them yet
 _KEPT_NAMES = 20_000  # a folder; inline tests bring ever new ones
 
 
@@ -29,7 +24,6 @@ class ClusterFiles:
         self._own = identity_of(cache)
         self._folder = NodeFolder(cache, key)
         self._at: defaultdict[str, OrderedDict[str, None]] = defaultdict(OrderedDict)
-        self._references: OrderedDict[str, tuple[ObjectRef[bytes], int]] = OrderedDict()
 
     def names(self, job: Grade | Prepare) -> list[str]:
         """Return the names, in a cache folder, of what a job's task needs."""
@@ -56,21 +50,9 @@ class ClusterFiles:
         """Whether a folder is this machine's own."""
         return folder == self._own
 
-    def reference(self, name: str) -> ObjectRef[bytes]:
-        """Return a reference to a file's content for other nodes; the least used ones are dropped. Reads the file.
-
-        Raises OSError where it cannot be read.
-        """
-        import ray
-
-        found = self._references.pop(name, None)
-        if found is None:
-            data = (self._cache / name).read_bytes()
-            found = ray.put(data), len(data)
-        self._references[name] = found
-        while len(self._references) > 1 and sum(size for _, size in self._references.values()) > _KEPT_BYTES:
-            self._references.popitem(last=False)
-        return found[0]
+    def content(self, name: str) -> bytes:
+        """Return a file's content. Raises OSError where it cannot be read."""
+        return (self._cache / name).read_bytes()
 
     async def receive(self, names: Sequence[str], contents: Sequence[bytes]) -> None:
         """Write files that were made on a node into the folder here. Raises OSError where that is not possible."""

@@ -8,7 +8,7 @@ import fcntl
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from grader.suites import inline
@@ -28,11 +28,10 @@ class NodeFolder:
         self._stores: OrderedDict[str, BundleStore] = OrderedDict()
         self._untidied = 0
 
-    async def receive(self, files: Mapping[str, Sequence[Awaitable[bytes]]]) -> None:
-        """Fetch and write the files that are missing, by their names. Raises OSError where that is not possible."""
-        for name, (content,) in files.items():
+    async def receive(self, files: Mapping[str, bytes]) -> None:
+        """Write the files that are missing, by their names. Raises OSError where that is not possible."""
+        for name, data in files.items():
             if not (self._cache / name).is_file():
-                data = await content
                 await asyncio.to_thread(write_once, self._cache / name, data)
                 self._untidied += 1
         if self._untidied >= _TIDIED_AFTER:

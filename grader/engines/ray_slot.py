@@ -7,15 +7,12 @@ import contextlib
 import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from grader.engines.ray_actor import Order, Refused, Spoken, Started, WorkerActor
 from grader.engines.ray_cluster import RESOURCE
 from grader.errors import InfrastructureError
 from grader.worker.messages import Cancel, Job, Report
-
-if TYPE_CHECKING:
-    from ray import ObjectRef
 
 SILENT_S = 3.0  # a worker gives a sign of life every second
 _FROZEN_S = 8.0  # an actor does so too; after this long without one it is killed
@@ -168,7 +165,7 @@ class Slot:
     def send(
         self,
         messages: Sequence[Job | Cancel],
-        files: Mapping[str, Sequence[ObjectRef[bytes]]],
+        files: Mapping[str, bytes],
         on_done: Callable[[bool], None],
         *,
         check: bool,
