@@ -1,6 +1,6 @@
 """Calls and requests written from the contracts of projects whose own code cannot be installed here.
 
-slime and NeMo-RL have no release with their code, rLLM and NeMo-Gym none for Python 3.11 on this registry.
+The releases of slime and NeMo-RL have no code in them; pip finds none of rLLM and NeMo-Gym for Python 3.11.
 """
 
 from __future__ import annotations
