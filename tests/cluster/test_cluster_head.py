@@ -64,7 +64,9 @@ def cluster(alone: None, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> It
 def test_grading_goes_on_while_the_control_store_is_down(
     cluster: Any, starter: harness.Work, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with harness.engine_over(RayPool(limits=Limits(), address=cluster.address, on_warning=print), starter.suite) as engine:
+    with harness.engine_over(
+        RayPool(limits=Limits(), address=cluster.address, on_warning=print), starter.suite
+    ) as engine:
         harness.wait_until(lambda: engine.pool.state().get("ready") == 2, "both workers are ready")
         verdicts, came_at = [], []
         for verdict in engine.grade(starter.programs):

@@ -10,16 +10,18 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cluster_harness as harness
 import pytest
 
 from grader.engines.ray import RayPool
+from grader.engines.ray_actor import Started
 from grader.errors import InfrastructureError, InputError
 from grader.limits import Limits
 from grader.sandbox.liveness import descendants
 from grader.suites import registry
+from grader.version import __version__
 
 
 def ready(engine: Any) -> int:
@@ -118,6 +120,17 @@ def test_an_address_that_cannot_be_used_is_refused() -> None:
     for address in ("ray://127.0.0.1:10001", "127.0.0.1", "head:none"):
         with pytest.raises(InputError, match=r"HOST:PORT|HEAD:6379"):
             RayPool(limits=Limits(), address=address)
+
+
+@pytest.mark.parametrize(
+    ("key", "version", "said"), [("other", __version__, "other packages"), ("key", "0.0", "same version")]
+)
+def test_a_node_that_differs_from_the_others_is_refused(key: str, version: str, said: str) -> None:
+    pool = RayPool(limits=Limits(), address="127.0.0.1:6379")
+    pool._key = "key"
+    started = Started("node-7", {}, key, version, "folder", (1, 2))
+    with pytest.raises(InfrastructureError, match=f"node-7.*{said}"):
+        pool.ready(cast(Any, None), started)
 
 
 def test_where_nobody_answers_it_is_said(starter: harness.Work) -> None:
