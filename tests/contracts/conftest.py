@@ -38,6 +38,13 @@ VERL = (
         "pandas==3.1.1", "colorlog==6.12.0", *CLIENT,
     ),
 )  # fmt: skip
+# On top of verl's, where torch and transformers are.
+TRL = (
+    (
+        "--no-compile", "--no-deps", "trl==1.16.0", "accelerate==1.15.0", "datasets==5.2.0", "dill==0.4.1",
+        "multiprocess==0.70.19", "pandas==3.1.1", "pyarrow==26.0.1", "python-dateutil==4.0.0", "xxhash==4.1.0",
+    ),
+)  # fmt: skip
 VERIFIERS = (("verifiers==0.4.0", "httpx==0.28.1"),)
 # The last version with Rubric; it needs nothing that the newer one does not.
 OLD_VERIFIERS = (("--no-deps", "verifiers==0.1.14"),)
@@ -112,6 +119,14 @@ def _make(folder: Path, steps: Sequence[Sequence[str]], into: Path | None) -> No
 def verl_environment() -> Environment:
     """verl, OpenRLHF, SkyRL-gym, AReaL and SandboxFusion's client, with torch."""
     return Environment(_made("verl", VERL) / "bin" / "python")
+
+
+@pytest.fixture(scope="session")
+def trl_environment(verl_environment: Environment) -> Environment:
+    """TRL, with verl's torch."""
+    # dill, with which datasets makes fingerprints, takes a module for an installed one by these words in its path.
+    layer = _made("trl-site-packages", TRL, verl_environment.python)
+    return Environment(verl_environment.python, (layer,))
 
 
 @pytest.fixture(scope="session")

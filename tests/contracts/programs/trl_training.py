@@ -1,7 +1,6 @@
-"""A few steps of TRL's own ``GRPOTrainer`` with the reward function for it. Run in an environment that has TRL.
+"""A few steps of TRL's own ``GRPOTrainer`` with the reward function for it.
 
-    python trl_training.py URL STEPS FOLDER
-
+GRADER_URL names the service, STEPS how many steps, FOLDER where TRL may write.
 The model is a tiny, randomly initialised Llama. Its tokens are fragments of programs, of which it writes two after
 the head of a function: by chance it is right often enough for rewards to differ. Beside the service's reward there
 is another one that finds the same out by itself, so that the two can be compared in what TRL logs: a JSON array
@@ -11,8 +10,8 @@ on standard output, with an object a step.
 from __future__ import annotations
 
 import json
+import os
 import re
-import sys
 from typing import Any
 
 from datasets import Dataset
@@ -61,7 +60,9 @@ def rows() -> list[dict[str, Any]]:
 
 def found_out_here(completions: list[str], add: list[int | None], **_: Any) -> list[float | None]:
     """The same reward, by running the programs in this process: there are less than a hundred of them."""
-    return [None if n is None else float(_is_right(text, n)) for text, n in zip(completions, add, strict=True)]
+    return [
+        None if n is None else float(_is_right(text, n)) for text, n in zip(completions, add, strict=True)
+    ]
 
 
 def _is_right(text: str, add: int) -> bool:
@@ -74,15 +75,15 @@ def _is_right(text: str, add: int) -> bool:
 
 
 def main() -> None:
-    url, steps, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     tokens = tokenizer()
     trainer = GRPOTrainer(
         model=model(tokens),
         processing_class=tokens,
-        reward_funcs=[code_reward(url=url, column="tests"), found_out_here],
+        reward_funcs=[code_reward(column="tests"), found_out_here],
         train_dataset=Dataset.from_list(rows()),
         args=GRPOConfig(
-            output_dir=folder, max_steps=steps, per_device_train_batch_size=64, num_generations=16,
+            output_dir=os.environ["FOLDER"], max_steps=int(os.environ["STEPS"]),
+            per_device_train_batch_size=64, num_generations=16,
             max_completion_length=2, learning_rate=0.01, beta=0.0, logging_steps=1, save_strategy="no",
             report_to="none", disable_tqdm=True, use_cpu=True, bf16=False, seed=3,
         ),
