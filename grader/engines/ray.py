@@ -9,6 +9,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 
 from grader import settings
 from grader.engines.pool import (
@@ -28,8 +29,9 @@ from grader.engines.ray_slot import Slot
 from grader.errors import GraderError, InfrastructureError, InputError, SandboxError, SuiteError
 from grader.limits import Limits
 from grader.sandbox.options import CellOptions
+from grader.status import Status
 from grader.version import __version__
-from grader.worker.messages import Cancel, Grade, Graded, Job, Prepare, Prepared, Report
+from grader.worker.messages import Cancel, Grade, Graded, Job, Lost, Prepare, Prepared, Report
 
 _CHECK_S = 0.5
 _RESIZE_S = 1.0
@@ -184,7 +186,7 @@ class RayPool:
         """Pass on what a worker reports; that a bundle was made, only when it is here."""
         assert slot.name
         now = []
-        for report in reports:
+        for report in map(partial(self._second_chance, slot), reports):
             if isinstance(report, Graded):
                 slot.failures = 0
             names = (
@@ -197,6 +199,14 @@ class RayPool:
             else:
                 self._in_background(self._bring_here(slot, slot.name, report, names))
         self._tell(WorkerSaid(slot.name, now))
+
+    def _second_chance(self, slot: Slot, report: Report) -> Report:
+        """Have another node try what could not be judged on this one, e.g. because its files are gone."""
+        if isinstance(report, Graded) and report.verdict["status"] == Status.INFRASTRUCTURE_ERROR:
+            if self._files and slot.started:
+                self._files.forget(slot.started.folder)
+            return Lost(report.number, blamed=False, why=str(report.verdict["error"]))
+        return report
 
     def heard(self, slot: Slot) -> None:
         """Pass on that a worker speaks again."""
