@@ -259,4 +259,6 @@ def test_metrics_count_verdicts_requests_and_the_pool(front):
     assert 'grader_queue_wait_seconds_count{suite="starter"} 1.0' in lines
     assert 'grader_workers{state="ready"} 2.0' in lines
     assert 'grader_http_requests_total{method="POST",route="/v1/grade",status="2xx"} 1.0' in lines
-    assert 'grader_http_requests_total{method="GET",route="/v1/suites/{name}/tasks",status="4xx"} 1.0' in lines
+    assert (
+        'grader_http_requests_total{method="GET",route="/v1/suites/{name}/tasks",status="4xx"} 1.0' in lines
+    )
