@@ -242,11 +242,16 @@ def run_driver(address: str, environment: Mapping[str, str]) -> str:
 
 def no_process_is_left(mark: str) -> None:
     """Wait until all that a cluster's nodes have started is gone; else end it, and fail."""
-    try:
-        wait_until(lambda: not marked(mark), "every process of the cluster is gone", 30)
-    finally:
-        for pid in marked(mark):
-            send_signal(pid, signal.SIGKILL)
+    end = time.monotonic() + 30
+    while marked(mark) and time.monotonic() < end:
+        time.sleep(0.05)
+    left = {
+        pid: f"{command_line(pid)} {Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[:2]}"
+        for pid in marked(mark)
+    }
+    for pid in left:
+        send_signal(pid, signal.SIGKILL)
+    assert not left, "processes of the cluster are left"
 
 
 def unavailable(reason: str) -> NoReturn:
