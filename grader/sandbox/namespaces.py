@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -68,15 +67,12 @@ class NamespaceCell(Cell):
             raise
 
     def _launch(self, root: Path, limits: Limits) -> subprocess.Popen[bytes]:
-        options = {
-            "root": str(root),
-            "tmp_bytes": limits.tmp_bytes,
-            "cgroups": [str(folder) for folder in self._group.folders] if self._group else [],
-        }
+        groups = self._group.folders if self._group else ()
+        options = [str(root), str(limits.tmp_bytes), *map(str, groups)]
         python = getattr(sys, "_base_executable", sys.executable)
         sandbox = str(Path(__file__).parent)
         return subprocess.Popen(
-            [python, "-I", "-S", "-c", _START, sandbox, json.dumps(options)],
+            [python, "-I", "-S", "-c", _START, sandbox, *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

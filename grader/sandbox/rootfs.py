@@ -76,6 +76,8 @@ def prepare_root(
 
     Raises SandboxError, e.g. where pip cannot install the packages.
     """
+    # As for an installed package, where nothing is left to do. A cell could not, and would compile at every start.
+    compileall.compile_dir(_RUNNER, maxlevels=0, quiet=2, stripdir=str(_RUNNER.parent), prependdir="/")
     final = cache / "roots" / root_key(packages)
     if final.is_dir():
         return final

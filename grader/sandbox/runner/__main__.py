@@ -6,7 +6,9 @@ Without it, this is the first process of a container engine's container, which i
 
 import sys
 
-if __package__ == "":  # started as a folder: make it the package that its modules expect
+if (
+    __name__ == "__main__" and __package__ == ""
+):  # started as a folder: make it the package that its modules expect
     sys.path[0] = "/"
     __package__ = "runner"
 

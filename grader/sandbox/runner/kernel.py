@@ -156,6 +156,11 @@ def write_at(folder: int, name: str, text: str) -> None:
         os.close(handle)
 
 
+def set_host_name(name: str) -> None:
+    """Name this UTS namespace."""
+    _checked(_libc.sethostname(name.encode(), len(name)), "sethostname")
+
+
 def die_with_parent() -> None:
     """Have the kernel kill this process when the thread that made it ends."""
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0), "prctl")

@@ -1,13 +1,12 @@
 """Make the embedded cell's namespaces and root around this process, then become the supervisor.
 
-Runs outside the sandbox, on the host's interpreter, as root or as an ordinary user. Its arguments are one JSON object.
+Runs outside the sandbox, on the host's interpreter, as root or as an ordinary user. Its arguments are the root folder,
+the size of /tmp in bytes, and the control groups to enter.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import sys
 
 from . import kernel
@@ -15,6 +14,8 @@ from .wire import CELL_USER, SCRATCH
 
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _PYTHON = "/python/bin/python3"
+# As `python /runner` does, but for the modules with which the interpreter would find out what that is.
+_START = "import sys; sys.path.insert(0, '/'); import runner.__main__"
 
 # All that a program finds in os.environ.
 ENVIRONMENT = {
@@ -42,8 +43,8 @@ def main() -> None:
 def _launch() -> None:
     kernel.check_machine()
     kernel.die_with_parent()
-    options = json.loads(sys.argv[1])
-    for folder in options["cgroups"]:
+    root, tmp_bytes, *groups = sys.argv[1:]
+    for folder in groups:
         _write(os.path.join(folder, "cgroup.procs"), "0")  # noqa: PTH118 - pathlib costs 10 ms at each start
     if os.geteuid() != 0:
         _enter_user_namespace(0)
@@ -58,7 +59,7 @@ def _launch() -> None:
     child = os.fork()
     if child == 0:
         try:
-            _become_supervisor(options["root"], options["tmp_bytes"])
+            _become_supervisor(root, int(tmp_bytes))
         except OSError as error:
             os.write(2, f"the kernel refused a part of the cell: {error}\n".encode())
             os._exit(1)
@@ -83,7 +84,7 @@ def _enter_user_namespace(inside: int) -> None:
 
 def _become_supervisor(root: str, tmp_bytes: int) -> None:
     kernel.die_with_parent()
-    socket.sethostname("cell")
+    kernel.set_host_name("cell")
     proc = kernel.open_detached_proc()
     _build_root(root, tmp_bytes)
     if os.geteuid() == 0 and _is_initial_user_namespace(proc):
@@ -99,7 +100,7 @@ def _become_supervisor(root: str, tmp_bytes: int) -> None:
     kernel.die_with_parent()  # a change of credentials clears it
     os.set_inheritable(proc, True)
     # -I would ignore PYTHONHASHSEED; -P -s -S leave out what matters of it, and the environment is ours.
-    command = [_PYTHON, "-P", "-s", "-S", "-B", "-X", "utf8", "/runner", str(proc)]
+    command = [_PYTHON, "-P", "-s", "-S", "-B", "-X", "utf8", "-c", _START, str(proc)]
     os.execve(_PYTHON, command, ENVIRONMENT)  # noqa: S606
 
 
