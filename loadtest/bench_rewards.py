@@ -8,8 +8,9 @@ eighth of the prompts. With --distinct no two programs are the same, so that eac
 its name is graded against MBPP+, others against HumanEval+; GRADER_DATA_DIR must have the suite.
 
 The service is started before anything is measured, as it is for a trainer; `grader score` starts its workers each
-time. Printed are wall-clock seconds, the ratio to `grader score` in the same round, and the CPU seconds of the
-service's own process, those of its workers not counted.
+time. Printed are wall-clock and CPU seconds of each, all processes counted, their ratios to those of `grader score` in
+the same round, and the CPU seconds of the service's own process. Wall-clock times mean something on an idle machine
+only; the ratio of CPU times holds on a busy one too.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import measure
 
 from grader.integrations import asking
 from grader.integrations.trl import code_reward
@@ -82,23 +85,23 @@ def make_step(files: Sequence[Path], prompts: int, completions: int, *, distinct
     return Step(suites.pop(), task_ids, texts)
 
 
-def score(step: Step, folder: Path, workers: int) -> list[float | None]:
+def score(step: Step, folder: Path, workers: int) -> tuple[list[float | None], measure.Usage]:
     """Grade it as the command line does."""
     output = folder / "verdicts.jsonl"
-    subprocess.run(
+    used = measure.run(
         [*_GRADER, "score", step.write(folder / "samples.jsonl"), "--suite", step.suite, "--workers",
          str(workers), "--output", output, "--quiet"],
-        check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     # A row without sample_id is called <task_id>:<n>, the n-th of its task.
     found = {
         row["sample_id"]: row["reward"] for row in map(json.loads, output.read_text("utf-8").splitlines())
     }
     numbers: dict[str, Iterator[int]] = {}
-    return [
+    rewards = [
         found[f"{task_id}:{next(numbers.setdefault(task_id, itertools.count()))}"]
         for task_id in step.task_ids
     ]
+    return rewards, used
 
 
 def through_trl(step: Step, url: str) -> list[float | None]:
@@ -163,9 +166,26 @@ def serving(workers: int, folder: Path) -> Iterator[tuple[str, int]]:
         service.wait()
 
 
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * _TICK_S
+def _own_cpu_s(pid: int) -> float:
+    """CPU seconds of a process."""
+    return sum(_times(pid)[:2]) * _TICK_S
+
+
+def _whole_cpu_s(pid: int) -> float:
+    """CPU seconds of a process and of all that it has started, those that have ended among them."""
+    total, left = 0.0, [pid]
+    while left:
+        one = left.pop()
+        with suppress(OSError):  # it has ended meanwhile: its parent has its times
+            total += sum(_times(one)) * _TICK_S
+            for thread in Path(f"/proc/{one}/task").glob("*/children"):
+                left += map(int, thread.read_text().split())
+    return total
+
+
+def _times(pid: int) -> list[int]:
+    """User and system time of a process, and of the children that it has waited for, in ticks: proc_pid_stat(5)."""
+    return [int(field) for field in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]]
 
 
 def _arguments() -> argparse.Namespace:
@@ -196,26 +216,36 @@ def main() -> None:
         "verl, batch": through_verl_batch,
         "verl, reward loop": through_verl_loop,
     }
-    ratios: dict[str, list[float]] = {name: [] for name in paths}
+    ratios: dict[str, list[tuple[float, float]]] = {name: [] for name in paths}
     with tempfile.TemporaryDirectory() as name, serving(args.workers, Path(name)) as (url, pid):
         folder = Path(name)
         score(step.head(), folder, args.workers)  # makes expected answers that are missing
         through_trl(step.head(), url)
         for number in range(args.repeats):
-            began = time.perf_counter()
-            expected = score(step, folder, args.workers)
-            whole_s = time.perf_counter() - began
-            print(f"round {number + 1}: grader score {whole_s:.2f} s")
+            expected, base = score(step, folder, args.workers)
+            print(f"round {number + 1}: grader score {base.wall_s:.2f} s, CPU {base.cpu_s:.2f} s")
             for path, reward in paths.items():
-                cpu_before, began = _cpu_s(pid), time.perf_counter()
-                rewards = reward(step, url)
-                wall_s = time.perf_counter() - began
-                ratios[path].append(wall_s / whole_s)
+                rewards, used, own_cpu_s = _measured(reward, step, url, pid)
+                ratios[path].append((used.wall_s / base.wall_s, used.cpu_s / base.cpu_s))
                 others = sum(mine != theirs for mine, theirs in zip(rewards, expected, strict=True))
-                print(f"  {path:18} {wall_s:7.2f} s  ratio {wall_s / whole_s:.3f}  service's CPU "
-                      f"{_cpu_s(pid) - cpu_before:.2f} s  {others} rewards differ")  # fmt: skip
+                print(
+                    f"  {path:18} {used.wall_s:7.2f} s, ratio {used.wall_s / base.wall_s:.3f}; CPU {used.cpu_s:.2f} s,"
+                    f" ratio {used.cpu_s / base.cpu_s:.3f}, service's own {own_cpu_s:.2f} s; {others} rewards differ"
+                )
     for path, found in ratios.items():
-        print(f"{path:18} median ratio {statistics.median(found):.3f}")
+        wall, cpu = (statistics.median(each) for each in zip(*found, strict=True))
+        print(f"{path:18} median ratio of wall-clock time {wall:.3f}, of CPU time {cpu:.3f}")
+
+
+def _measured(
+    reward: Callable[[Step, str], list[float | None]], step: Step, url: str, pid: int
+) -> tuple[list[float | None], measure.Usage, float]:
+    """Rewards, what they took here and in the service, and the CPU seconds of the service's own process."""
+    own, whole, here, began = _own_cpu_s(pid), _whole_cpu_s(pid), time.process_time(), time.perf_counter()
+    rewards = reward(step, url)
+    wall_s = time.perf_counter() - began
+    cpu_s = time.process_time() - here + _whole_cpu_s(pid) - whole
+    return rewards, measure.Usage(wall_s, cpu_s), _own_cpu_s(pid) - own
 
 
 if __name__ == "__main__":
