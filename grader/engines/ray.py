@@ -265,8 +265,8 @@ class RayPool:
             elif isinstance(message, Grade) and not self._files.is_here(folder):
                 needed |= self._files.missing(folder, self._files.names(message))
         try:
-            # By value: as shared objects of Ray they would be fetched from any node that has them, and where that
-            # one has died, Ray waits for 10 s before it asks another.
+            # By value: shared objects of Ray are fetched from any node that has them, and where that one has died,
+            # another is asked only after object_manager_pull_timeout_ms (10 s by default).
             files = {file: self._files.content(file) for file in sorted(needed)}
         except OSError as error:
             self._fail(InfrastructureError(f"expected answers cannot be read: {error}"))

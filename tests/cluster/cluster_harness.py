@@ -53,6 +53,12 @@ class Node:
     def raylet(self) -> int:
         return next(pid for pid in descendants(self.process.pid) if "raylet/raylet" in command_line(pid))
 
+    def has_a_running_raylet(self) -> bool:
+        """Whether its raylet is there and not stopped."""
+        found = [pid for pid in descendants(self.process.pid) if "raylet/raylet" in command_line(pid)]
+        states = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in found]
+        return self.process.poll() is None and bool(found) and not {"T", "Z"} & set(states)
+
     def kill(self) -> None:
         """End everything of the node at once, as when its power is cut; only what is in a cell dies with its worker."""
         for _ in range(2):
@@ -251,7 +257,7 @@ def no_process_is_left(mark: str) -> None:
     }
     for pid in left:
         send_signal(pid, signal.SIGKILL)
-    assert not left, "processes of the cluster are left"
+    assert left == {}, f"processes of the cluster are left: {left}"
 
 
 def unavailable(reason: str) -> NoReturn:

@@ -6,7 +6,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cluster_harness as harness
@@ -34,10 +33,18 @@ class Bench:
         return list(self.engine.pool.processes().values())  # type: ignore[attr-defined]
 
     def whole(self) -> None:
-        """Have as many workers as there are meant to be."""
+        """Have as many nodes as there are meant to be, each with a worker that is ready."""
+        for node in self.nodes.workers:
+            if not node.has_a_running_raylet():
+                node.kill()
         for _ in range(_WORKERS - len(self.nodes.workers)):
             self.nodes.add()
-        harness.wait_until(lambda: self.ready == _WORKERS, "all workers are ready")
+        harness.wait_until(self.is_whole, "all workers are ready")
+
+    def is_whole(self) -> bool:
+        actors = {actor for actor, _ in self.processes()}
+        homes = [actors & set(descendants(node.process.pid)) for node in self.nodes.workers]
+        return self.ready == _WORKERS == len(homes) and all(homes)
 
 
 @pytest.fixture(scope="module")
@@ -137,16 +144,9 @@ def test_a_fault_changes_no_verdict(
     after = [at for at in came_at if at >= struck]
     gap = max((b - a for a, b in zip([struck, *after], after, strict=False)), default=0.0)
     retried = sum(verdict["attempts"] > 1 for verdict in verdicts)
-    for node in bench.nodes.nodes[1:]:
-        if fault == "raylet-frozen" and node.process.poll() is None and is_frozen(node.raylet()):
-            node.kill()
     bench.whole()
     with capsys.disabled():
         print(
             f"\n{fault}: {retried} graded again, no verdict for {gap:.1f} s at the most, "
             f"the last {came_at[-1] - struck:.1f} s after it, all workers back after {time.monotonic() - struck:.1f} s"
         )
-
-
-def is_frozen(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
