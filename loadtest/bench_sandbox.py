@@ -13,6 +13,7 @@ cell, since what a page fault costs depends on what else the machine does. What 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import marshal
 import os
 import statistics
@@ -120,13 +121,12 @@ def _measure_cell(name: str, options: CellOptions, samples: int) -> Row:
         start = time.perf_counter() - begin
         for _ in range(5):
             _run(cell, limits)
-        engine = list(_named(_ENGINE))
-        engine_cpu, fork = _cpu_of(engine), _bare_fork(samples).sample_cpu
+        engine, fork = _engine_cpu(), _bare_fork(samples).sample_cpu
         walls, own, whole = _measure_samples(cell, limits, samples)
         fork = statistics.mean((fork, _bare_fork(samples).sample_cpu))
         return Row(
             name, walls, start, own, whole, whole - fork,
-            (_cpu_of(engine) - engine_cpu) / samples if options.backend == "docker" else float("nan"),
+            _since(engine) / samples if options.backend == "docker" else float("nan"),
         )  # fmt: skip
     finally:
         cell.close()
@@ -188,16 +188,19 @@ def _run_time_of(pids: list[int]) -> float:
     return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in pids) / 1e9
 
 
-def _cpu_of(pids: list[int]) -> float:
-    """Seconds that processes and the children they have waited for have used (proc_pid_stat(5), fields 14 to 17)."""
-    total = 0
-    for pid in pids:
-        try:
+def _engine_cpu() -> dict[int, float]:
+    """Seconds that each process of the container engine has used (proc_pid_stat(5), fields 14 and 15)."""
+    used = {}
+    for pid in _named(_ENGINE):
+        with contextlib.suppress(OSError):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        total += sum(map(int, fields[11:15]))
-    return total * _TICK_S
+            used[pid] = sum(map(int, fields[11:13])) * _TICK_S
+    return used
+
+
+def _since(before: dict[int, float]) -> float:
+    """Seconds that the engine's processes have used since, as far as they are still there."""
+    return sum(used - before[pid] for pid, used in _engine_cpu().items() if pid in before)
 
 
 def _measure_command(name: str, command: list[str], times: int) -> Row:

@@ -77,7 +77,7 @@ class DockerCell(Cell):
             )  # gVisor's count the time that a process waits for a processor too
             self._limit_address_space(limits.memory_bytes)
             self._start(limits)
-            self._configure(allow_missing)
+            self._configure(limits, allow_missing)
             docker_orphans.remove_left(self._client)
         except BaseException:
             self.close()
@@ -112,12 +112,13 @@ class DockerCell(Cell):
         else:
             self._group = self._find_group(state.get("Pid", 0))
 
-    def _configure(self, allow_missing: tuple[str, ...]) -> None:
+    def _configure(self, limits: Limits, allow_missing: tuple[str, ...]) -> None:
         try:
             self.configure(
                 {
                     "seccomp": seccomp.sample_filters(),
                     "landlock": 0 if self._gvisor else ASK_KERNEL,
+                    "limits": (limits.threads, limits.tmp_bytes, self.address_space),
                     "site_packages": wire.SITE_PACKAGES,
                     "users": _own_users() if self._by_user else (0, 0),
                 }

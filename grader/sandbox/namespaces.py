@@ -56,6 +56,7 @@ class NamespaceCell(Cell):
                 {
                     "seccomp": seccomp.sample_filters(),
                     "landlock": self._landlock,
+                    "limits": (limits.threads, limits.tmp_bytes, self.address_space),
                     "site_packages": wire.SITE_PACKAGES,
                 }
             )

@@ -135,14 +135,16 @@ def test_the_absence_of_the_worker_is_not_the_cells(cell, monkeypatch):
 def test_a_sleep_goes_on_after_a_stop(cell):
     """The kernel has the process call restart_syscall(2), which the filter must let through."""
     start(cell, "import time\ndef f():\n    time.sleep(2.0)")
-    received = b""
-    while not received:
-        received = b"".join(event.data for event in cell.receive(60.0))
-    for sample in list(liveness.descendants(cell.first_process))[3:]:
-        os.kill(sample, signal.SIGSTOP)
-        os.kill(sample, signal.SIGCONT)
-    while not isinstance(event := next(iter(cell.receive(60.0)), None), Done):
-        received += event.data if event is not None else b""
+    received, stopped, done = b"", False, False
+    while not done:
+        for event in cell.receive(60.0):
+            done = isinstance(event, Done)
+            received += b"" if done else event.data
+        for sample in [] if stopped else list(liveness.descendants(cell.first_process))[3:]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(sample, signal.SIGSTOP)
+                os.kill(sample, signal.SIGCONT)
+        stopped = True
     assert [kind for kind, _ in split_frames(received)] == [wire.LOADED, wire.VALUE, wire.FINISHED]
 
 

@@ -99,7 +99,7 @@ class Confinement:
 
         Raises OSError, which names the door that does not shut.
         """
-        self._set_limits(limits)
+        self.expect(limits["threads"], limits["tmp_bytes"], limits["address_space"])
         if not self._own_namespaces:  # where setsid(2) returns another number; gVisor's returns 0
             # kill(0) reaches a process group, whatever the namespace: ours has the supervisor in it.
             os.setsid()
@@ -108,12 +108,12 @@ class Confinement:
             uids.become(user)
         self._batch.run()
 
-    def _set_limits(self, limits: dict[str, int]) -> None:
-        wanted = limits["threads"], limits["tmp_bytes"], limits["address_space"]
+    def expect(self, threads: int, tmp_bytes: int, space: int) -> None:
+        """Make ready for these limits; samples that have them find it done."""
+        wanted = threads, tmp_bytes, space
         if wanted == self._set:
             return
         self._set = wanted
-        threads, tmp_bytes, space = wanted
         for number, value in ((_NPROC, threads), (_FSIZE, tmp_bytes), (_AS, space or self._space)):
             self._limits[number].soft = self._limits[number].hard = value
         self._options.value = f"size={tmp_bytes},nr_inodes=4096,mode=700".encode()

@@ -23,9 +23,12 @@ def main(confinement: Confinement, user: int) -> NoReturn:
     """Confine this process and run its payload. ``user`` is whom to become where samples are parted by user ids."""
     status = 70
     try:
-        payload = _read_payload()
+        data = os.pread(wire.PAYLOAD_FD, _READ_BYTES, 0)
+        if len(data) == _READ_BYTES:
+            data = os.pread(wire.PAYLOAD_FD, os.fstat(wire.PAYLOAD_FD).st_size, 0)
+        payload: dict[str, Any] = marshal.loads(data)  # noqa: S302 - from the worker
         confinement.apply(payload["limits"], user)
-        status = _run(payload)
+        status = function.run(payload) if payload["mode"] == "function" else _run(payload)
     except BaseException:
         import traceback
 
@@ -35,22 +38,11 @@ def main(confinement: Confinement, user: int) -> NoReturn:
 
 
 def _run(payload: dict[str, Any]) -> int:
-    mode = payload["mode"]
-    if mode == "function":
-        return function.run(payload)
-    if mode == "program":
+    if payload["mode"] == "program":
         return whole_program.run(payload)
     from . import candidate, driver  # a zygote for assertion tests has them already
 
-    return candidate.run(payload) if mode == "candidate" else driver.run(payload)
-
-
-def _read_payload() -> dict[str, Any]:
-    data = os.pread(wire.PAYLOAD_FD, _READ_BYTES, 0)
-    if len(data) == _READ_BYTES:
-        data = os.pread(wire.PAYLOAD_FD, os.fstat(wire.PAYLOAD_FD).st_size, 0)
-    payload: dict[str, Any] = marshal.loads(data)  # noqa: S302 - from the worker
-    return payload
+    return candidate.run(payload) if payload["mode"] == "candidate" else driver.run(payload)
 
 
 def open_streams() -> None:

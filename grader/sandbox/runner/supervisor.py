@@ -23,6 +23,7 @@ _PIPE_CHUNK = 1 << 16  # what a pipe holds
 class Config(NamedTuple):
     """What every sample of this cell gets; set once, before any program is seen.
 
+    ``limits`` are those that most samples will have: threads, bytes of /tmp, and address space (0: as it is).
     ``seccomp`` has the filter for zygotes, and the one for samples on top of it. ``landlock`` is the version of the
     kernel's interface to use: 0 for none, ASK_KERNEL for what it has. ``users`` are the first of the user ids for
     samples and their number, where samples are parted by them.
@@ -31,6 +32,7 @@ class Config(NamedTuple):
     seccomp: tuple[bytes, bytes]
     landlock: int
     site_packages: str
+    limits: tuple[int, int, int] = (0, 0, 0)
     users: tuple[int, int] = (0, 0)
 
 

@@ -202,6 +202,8 @@ def _prepared(places: Places, config: Config) -> dict[bytes, Confinement]:
     from . import confine, rehearsal
 
     ways = [confine.Confinement(places, config, handles) for handles in range(5, _MOST_HANDLES + 1)]
+    for way in ways:
+        way.expect(*config.limits)
     rehearsal.rehearse()
     return {_HANDLES[: 4 * handles]: way for handles, way in enumerate(ways, 5)}
 
