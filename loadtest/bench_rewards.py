@@ -205,6 +205,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure and print."""
     args = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the service is ended too
     prompts = max(1, round(args.prompts * args.scale))
     step = make_step(args.files, prompts, args.completions, distinct=args.distinct)
     programs = len(set(zip(step.task_ids, step.completions, strict=True)))
