@@ -289,6 +289,9 @@ class Cell(ABC):
         if facts["ended"] == "stopped":
             raise CellLostError(f"a sample's process in the {self.backend} cell was stopped from outside")
         killed_by_kernel = facts["ended"] == "signalled" and 9 in (facts["signal"], -facts["driver_code"])
+        memory_kill = killed_by_kernel and self._memory_killed_since()
+        if facts["outside"] and not memory_kill:
+            raise CellLostError(f"a sample's process in the {self.backend} cell was killed from outside")
         return Done(
             run=facts["run"],
             ended=facts["ended"],
@@ -300,7 +303,7 @@ class Cell(ABC):
             peak_memory_bytes=facts["rss"],
             stdout_tail=payload[end:middle],
             stderr_tail=payload[middle:],
-            memory_kill=killed_by_kernel and self._memory_killed_since(),
+            memory_kill=memory_kill,
         )
 
     def _memory_killed_since(self) -> bool:

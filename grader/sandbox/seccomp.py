@@ -74,7 +74,7 @@ _KILLED = {
 # glibc and Python fall back from these where the kernel says that it has no such call.
 _NO_SUCH_CALL = {"clone3": 435, "memfd_create": 319, "pidfd_open": 434, "openat2": 437}
 
-_IOCTL, _SOCKETPAIR, _CLONE, _FCNTL, _PRCTL = 16, 53, 56, 72, 157
+_IOCTL, _SOCKETPAIR, _CLONE, _FCNTL, _PRCTL, _SETRLIMIT, _PRLIMIT = 16, 53, 56, 72, 157, 160, 302
 # Locks, leases and notices are on the file, and every cell has the same read-only files: they would reach across.
 _SHARED_FCNTLS = (
     5,
@@ -96,6 +96,7 @@ HARMLESS_IOCTLS = (
     0x5451,
 )  # TCGETS TIOCGWINSZ FIONREAD FIONBIO FIO(N)CLEX
 _AF_UNIX = 1
+_RLIMIT_CPU = 0  # the kernel kills for it, with the signal that else only somebody outside can send
 _CLONE_THREAD = 0x00010000
 _NEW_NAMESPACES = 0x7E020080  # every CLONE_NEW* flag
 _PRCTL_NAMES = (15, 16)  # PR_SET_NAME, PR_GET_NAME
@@ -157,6 +158,21 @@ _CONFINING = {"clone": 56, "setsid": 112, "setgroups": 116, "setresuid": 117, "s
               "landlock_restrict_self": 446}  # fmt: skip
 
 
+def _any_limit_but_cpu() -> bytes:
+    """Allow prlimit64(process, resource, new, old), but for a new limit of CPU time."""
+    return (
+        _load_argument(1)
+        + _instruction(_JUMP_EQUAL, _RLIMIT_CPU, 1, 0)
+        + _return(_ALLOW)
+        + _load_argument(2)
+        + _instruction(_JUMP_EQUAL, 0, 0, 3)
+        + _load_argument(2, half=1)
+        + _instruction(_JUMP_EQUAL, 0, 0, 1)
+        + _return(_ALLOW)
+        + _return(_refuse(errno.EPERM))
+    )
+
+
 def _rules() -> dict[int, bytes]:
     """Return the code that decides each call that is not just refused, by the call's number."""
     rules = {number: _return(_ALLOW) for number in _ALLOWED.values()}
@@ -167,6 +183,8 @@ def _rules() -> dict[int, bytes]:
     rules[_FCNTL] = _none_of(1, _SHARED_FCNTLS, _refuse(errno.ENOLCK))
     rules[_PRCTL] = _one_of(0, _PRCTL_NAMES, _refuse(errno.EPERM))
     rules[_CLONE] = _threads_only()
+    rules[_SETRLIMIT] = _none_of(0, (_RLIMIT_CPU,), _refuse(errno.EPERM))
+    rules[_PRLIMIT] = _any_limit_but_cpu()
     return rules
 
 

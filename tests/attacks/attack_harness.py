@@ -77,6 +77,7 @@ class Harness:
         with_numpy = self.witness.replace("import ctypes", "import ctypes, numpy")
         for source in (self.witness, with_numpy, self.witness):
             self.must_be_clean(self.grade(source))
+        self.grade(self.witness, "Attacked/asserted")  # by a zygote for calls, whatever comes of it
         self._memory = self.worker_memory()
         return self
 

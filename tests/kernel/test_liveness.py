@@ -84,6 +84,47 @@ def test_a_sample_that_was_stopped_is_not_judged(cell):
     assert not lost.value.blamed
 
 
+@pytest.mark.parametrize(
+    "source",
+    ["def f():\n    while True: pass", SLEEP, "import threading\nthreading.Event().wait()\ndef f(): pass"],
+    ids=["running", "sleeping", "loading"],
+)
+def test_a_sample_that_was_killed_is_not_judged(cell, source):
+    start(cell, source)
+    while len(processes := list(liveness.descendants(cell.first_process))) < 4:
+        cell.receive(0.05)
+    os.kill(processes[3], signal.SIGKILL)
+    with pytest.raises(CellLostError, match=r"killed from outside|could not set up") as lost:
+        watch(cell)
+    assert not lost.value.blamed
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "import os\nos.kill(os.getpid(), 9)\nos.kill(1, 9)\nos.kill(0, 9)\nos.killpg(0, 9)",
+        "import ctypes\nctypes.CDLL(None).syscall(234, 1, 1, 9)",
+        "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (1, 1))",
+        "import ctypes\nctypes.CDLL(None).setrlimit(0, (ctypes.c_ulong * 2)(1, 1))",
+        "import signal, ctypes\nsignal.setitimer(signal.ITIMER_PROF, 0.001)\nsignal.alarm(1)",
+        "import os, fcntl, socket\na, b = socket.socketpair()\nfcntl.fcntl(a, 10, 9)\n"
+        "fcntl.fcntl(a, fcntl.F_SETOWN, 1)\nfcntl.fcntl(a, fcntl.F_SETFL, os.O_ASYNC)\nb.send(b'x')",
+        "import os\nos.close(3)",
+    ],
+    ids=["kill", "tgkill", "setrlimit", "libc-setrlimit", "timers", "sigio", "hang-up"],
+)
+def test_no_program_can_have_itself_killed_like_that(cell, attempt):
+    """Or it could ask for another cell, again and again, instead of being judged."""
+    body = "\n".join(f"        {line}" for line in attempt.splitlines())
+    wait = "    end = time.process_time() + 1.2\n    while time.process_time() < end: pass\n"
+    start(cell, f"import time\ndef f():\n    try:\n{body}\n    except Exception: pass\n{wait}")
+    done = watch(cell)
+    assert done is not None
+    assert not done.memory_kill
+    after = start(cell, "def f():\n    return 1")
+    assert watch(cell, after).ended == "exited"
+
+
 def test_a_frozen_cell_is_lost(cell):
     if not os.access(FREEZERS, os.W_OK):
         pytest.skip("needs root and a freezer of control groups, version 1")

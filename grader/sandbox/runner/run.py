@@ -21,6 +21,7 @@ _READ = 1 << 16
 _STARTED = wire.frame(wire.STARTED, b"")  # written at once, and so never cut
 _SHORTEST_WAKE_S, _LONGEST_WAKE_S = 0.002, 0.025
 _LATE_S = 2 * _LONGEST_WAKE_S
+_PF_EXITING = 0x4  # proc_pid_stat(5), field 9; linux/sched.h
 
 
 class Limits(NamedTuple):
@@ -79,7 +80,7 @@ class Run:
     ) -> None:
         self.number = number
         self.over = False
-        self.can_stop_itself = False  # where its processes are not the first of a PID namespace
+        self.can_stop_itself = False  # and kill: where its processes are not the first of a PID namespace
         self._limits = limits
         self._bounds = _running_sums(group_sizes)
         self._whole_program = whole_program
@@ -98,7 +99,7 @@ class Run:
     def never_started(number: int) -> tuple[bytes, ...]:
         """Return the report of a run that was cancelled before it began."""
         facts = {"ended": "cancelled", "code": 0, "signal": 0, "cpu_s": 0.0, "wall_s": 0.0, "rss": 0}
-        return _report({"run": number, "driver_code": 0, **facts}, b"", b"")
+        return _report({"run": number, "driver_code": 0, "outside": False, **facts}, b"", b"")
 
     def start(
         self,
@@ -260,7 +261,15 @@ class Run:
 
     def _is_stopped(self) -> bool:
         """Whether somebody outside has stopped a process; no program can stop itself, as the first of its namespace."""
-        return not self.can_stop_itself and any(_state_of(pid, self._proc) == b"T" for pid in self._pids)
+        return not self.can_stop_itself and any(_stat_of(pid, self._proc)[:1] == b"T" for pid in self._pids)
+
+    def _is_dying(self, pid: int) -> bool:
+        """Whether a process that has not said all is at its end already, before we kill it."""
+        complete = self._bounds and self._frames >= self._bounds[-1] + 2  # loaded, every test, finished
+        if complete or self.can_stop_itself or self._proc < 0:
+            return False
+        fields = _stat_of(pid, self._proc).split()
+        return not fields or bool(int(fields[6]) & _PF_EXITING)
 
     def kill(self, reason: str) -> None:
         """End the run; the first reason counts."""
@@ -270,6 +279,7 @@ class Run:
 
     def reap(self, poll: select.poll) -> tuple[bytes, ...]:
         """Wait until nothing of the run is left and return the report."""
+        dying = [self._is_dying(pid) for pid in self._pids]
         for pid in self._pids:
             os.kill(pid, signal.SIGKILL)
         pids, self._pids = self._pids, []  # from here on they may be another's
@@ -293,6 +303,7 @@ class Run:
             "code": max(code, 0),
             "signal": max(-code, 0),
             "driver_code": driver_code,
+            "outside": not self._killed and any(map(_killed_already, dying, usage)),
             "cpu_s": self._host_clock.corrected(used) if self._host_clock else used,
             "wall_s": time.monotonic() - self._began,
             "rss": rss,
@@ -324,14 +335,20 @@ def _pipe(*, wide: bool = False) -> tuple[int, int]:
     return reader, writer
 
 
-def _state_of(pid: int, proc: int) -> bytes:
-    """A process's state, as a letter (proc_pid_stat(5)); empty where it cannot be seen."""
+def _killed_already(dying: bool, usage: tuple[int, float, int]) -> bool:
+    """Whether a process that was at its end before we killed it has been killed. No program can do that to itself: the
+    kernel ignores it of the first process of a namespace, and the filter refuses the limit that has the kernel kill."""
+    return dying and os.WIFSIGNALED(usage[0]) and os.WTERMSIG(usage[0]) == signal.SIGKILL
+
+
+def _stat_of(pid: int, proc: int) -> bytes:
+    """A process's fields of proc_pid_stat(5) from its state on; empty where it cannot be seen."""
     try:
         handle = os.open(f"{pid}/stat", os.O_RDONLY, dir_fd=proc)
     except OSError:
         return b""
     try:
-        return os.read(handle, 1000).rpartition(b") ")[2][:1]
+        return os.read(handle, 1000).rpartition(b") ")[2]
     finally:
         os.close(handle)
 

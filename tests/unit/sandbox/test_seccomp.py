@@ -67,6 +67,7 @@ def _action(value: int) -> str | int:
 
 
 BY_ARGUMENT = {16: "ioctl", 53: "socketpair", 56: "clone", 72: "fcntl", 157: "prctl"}
+LIMITING = {160: "setrlimit", 302: "prlimit64"}  # allowed, but for one argument
 
 
 def rule(number: int) -> str | int:
@@ -83,14 +84,14 @@ def test_every_call_is_decided_by_its_rule(argument):
     wrong = {
         number: (decide(number, (argument,) * 6), rule(number))
         for number in range(501)
-        if number not in BY_ARGUMENT and decide(number, (argument,) * 6) != rule(number)
+        if number not in BY_ARGUMENT | LIMITING and decide(number, (argument,) * 6) != rule(number)
     }
     assert wrong == {}
 
 
 @given(st.integers(0, X32 - 1), st.lists(st.integers(0, 2**64 - 1), max_size=6))
 def test_no_argument_changes_what_its_number_decides(number, arguments):
-    if number not in BY_ARGUMENT:
+    if number not in BY_ARGUMENT | LIMITING:
         assert decide(number, tuple(arguments)) == rule(number)
 
 
@@ -137,6 +138,17 @@ def test_fcntl_neither_locks_nor_watches_files_that_every_cell_has():
                        fcntl.F_NOTIFY]  # fmt: skip
     assert {decide(72, (3, command)) for command in refused} == {errno.ENOLCK}
     assert decide(73) == errno.EPERM  # flock
+
+
+def test_no_limit_of_cpu_time_can_be_set():
+    """For which the kernel would kill, as else only somebody outside can."""
+    assert {decide(160, (resource, 0x7000)) for resource in range(1, 16)} == {ALLOW}
+    assert decide(160, (0, 0x7000)) == errno.EPERM
+    assert decide(160, (1 << 32, 0x7000)) == errno.EPERM  # the kernel takes an int
+    assert {decide(302, (0, resource, 0x7000, 0)) for resource in range(1, 16)} == {ALLOW}
+    assert decide(302, (0, 0, 0, 0x7000)) == ALLOW  # how glibc reads one
+    for new in (0x7000, 0x7F00_0000_0000, 1 << 32):
+        assert decide(302, (0, 0, new, 0)) == errno.EPERM
 
 
 def test_prctl_names_a_thread_and_nothing_else():
