@@ -190,7 +190,7 @@ class Worker:
     def _take(self, event: Answers | Done) -> None:
         active = self._active.get(event.run)
         if active is None:
-            raise CellLostError(f"the cell spoke of run {event.run}, which does not exist")
+            raise CellLostError(f"the cell spoke of run {event.run}, which does not exist", blamed=True)
         if isinstance(event, Answers):
             if not active.wanted:
                 return
