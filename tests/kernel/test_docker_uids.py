@@ -180,7 +180,7 @@ def test_what_is_left_of_a_user_is_found(tmp_path, monkeypatch):
 def test_it_is_refused_where_it_means_nothing(tmp_path):
     with pytest.raises(InputError, match="--sandbox docker"):
         CellOptions(sandbox="namespaces", isolation="uids")
-    with pytest.raises(InputError, match="no --runtime"):
+    with pytest.raises(InputError, match="leave --runtime runsc out"):
         CellOptions(sandbox="docker", runtime="runsc", isolation="uids")
     with pytest.raises(InputError, match="there is no isolation 'none'"):
         CellOptions(sandbox="docker", isolation="none")
