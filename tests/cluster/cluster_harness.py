@@ -137,6 +137,9 @@ class Nodes:
                 node.kill()
         for pid in marked(self.mark):
             send_signal(pid, signal.SIGCONT)
+            # Ray's agents of a node that was killed end by themselves, but some only after half a minute.
+            if "Agent" in command_line(pid):
+                send_signal(pid, signal.SIGKILL)
 
 
 def marked(mark: str) -> list[int]:
