@@ -131,7 +131,7 @@ def grade(rows):
         for number, (_, tests, source, _) in enumerate(rows)
     ]
     options = Options(
-        engine="local", sandbox="auto", workers=1, fail_fast=False, limits=Limits(time_floor_s=1.0)
+        engine="local", workers=1, fail_fast=False, limits=Limits(time_floor_s=1.0)
     )
     with make_engine(tasks.suite, ("base",), options, Reporter()) as engine:
         verdicts = list(engine.grade(program_of(sample, tasks.suite) for sample in samples))
