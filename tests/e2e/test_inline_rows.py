@@ -130,9 +130,7 @@ def grade(rows):
         GivenSample(tasks.add(tests, f"tests[{number}]"), str(number), source, is_solution=False)
         for number, (_, tests, source, _) in enumerate(rows)
     ]
-    options = Options(
-        engine="local", workers=1, fail_fast=False, limits=Limits(time_floor_s=1.0)
-    )
+    options = Options(engine="local", workers=1, fail_fast=False, limits=Limits(time_floor_s=1.0))
     with make_engine(tasks.suite, ("base",), options, Reporter()) as engine:
         verdicts = list(engine.grade(program_of(sample, tasks.suite) for sample in samples))
     return {int(verdict["sample_id"]): verdict for verdict in verdicts}
