@@ -48,7 +48,8 @@ class Driver:
         self._results: dict[int, Any] = {}
         self._open: dict[str, Request] = {}
         self._failure: GraderError | None = None
-        self._wake: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._wake_at: float | None = None
         self._plans: Plans | None = None
         self._begun = asyncio.Event()  # a worker has been ready, or none will ever be
         self.stamp: Mapping[str, Any] = {}
@@ -79,8 +80,8 @@ class Driver:
 
     async def close(self) -> None:
         """End every worker and destroy every cell."""
-        if self._wake:
-            self._wake.cancel()
+        if self._alarm:
+            self._alarm.cancel()
         await self._pool.close()
 
     def state(self) -> PoolState:
@@ -129,10 +130,12 @@ class Driver:
         """Queue programs of a request. Raises OverloadedError, SuiteError or InfrastructureError; then none is."""
         plans = await self.first_worker(request.batch.timeout_s)
         suite = request.batch.suite
-        await self.prepare(request, [suite.tasks[name] for name in {one.task_id for one in programs}])
+        tasks = {one.task_id: suite.tasks[one.task_id] for one in programs}
+        await self.prepare(request, tasks.values())
+        planned = {name: plans.of(suite, task, request.policy) for name, task in tasks.items()}
         items = []
         for program in programs:
-            plan = plans.of(suite, suite.tasks[program.task_id], request.policy)
+            plan = planned[program.task_id]
             sample = Sample(request, program, plan.light, plan.assembly())
             if sample.assembly is None:
                 items.append(self._sample_item(sample, None, plan.cost_s))
@@ -301,19 +304,24 @@ class Driver:
 
     def _set_alarm(self, now: float) -> None:
         self._pool.demand(len(self._work))
-        wake = self._machine.next_wake(now)
-        if self._wake:
-            self._wake.cancel()
-        self._wake = None
-        if wake is not None:
-            self._wake = self._loop.call_later(max(wake - now, 0.0), self._handle, events.Tick())
+        wake_at = self._machine.next_wake(now)
+        if wake_at == self._wake_at:
+            return
+        if self._alarm:
+            self._alarm.cancel()
+        self._wake_at = wake_at
+        self._alarm = None if wake_at is None else self._loop.call_later(wake_at - now, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = self._wake_at = None
+        self._handle(events.Tick())
 
     def _job(self, number: int) -> Job:
         return self._work[number].job(number, self._machine.attempts(number))
 
     def _go_on(self, sample: Sample, following: Sequence[int], unwanted: Sequence[int]) -> None:
         """Begin parts of a sample and drop others, when the state machine is done with the event at hand."""
-        if following:
+        if following and not sample.request.closed:
             assert self._plans
             batch = sample.request.batch
             plan = self._plans.of(batch.suite, batch.suite.tasks[sample.task.task_id], sample.request.policy)
