@@ -55,8 +55,7 @@ class WorkerChild:
         """Send messages; what the worker does not take at once is sent when it does."""
         if self._over:
             return
-        for message in messages:
-            self._link.post(message)
+        self._link.post(list(messages))  # as one, so that the task that many jobs share is pickled once
         if self._link.unsent and not self._writing:
             self._writing = True
             self._loop.add_writer(self._link.writer, self._write)

@@ -22,8 +22,9 @@ from grader.engines.pool import (
     WorkerReady,
     WorkerSaid,
     WorkerSilent,
+    error_of,
 )
-from grader.errors import GraderError, InfrastructureError, InputError, SandboxError, SuiteError
+from grader.errors import GraderError, InfrastructureError
 from grader.limits import Limits
 from grader.sandbox import factory
 from grader.sandbox.factory import CellSource
@@ -33,9 +34,6 @@ from grader.worker.messages import Cancel, Failed, Graded, Job, Ready, Report, S
 _WORKER_STARTS = 3  # in a row without a verdict, before we give up
 _WATCH_S = 0.5
 _USUAL_CELLS = CellOptions()
-_ERRORS: dict[str, type[GraderError]] = {
-    kind.__name__: kind for kind in (SandboxError, SuiteError, InfrastructureError, InputError)
-}
 
 
 class LocalPool:
@@ -128,8 +126,7 @@ class LocalPool:
             elif isinstance(report, Graded):
                 self._starts_without_verdict = 0
             elif isinstance(report, Failed):
-                kind = _ERRORS.get(report.kind, InfrastructureError)
-                self._listener(PoolFailed(kind(report.text)))
+                self._listener(PoolFailed(error_of(report.kind, report.text)))
         self._listener(WorkerSaid(name, reports))
 
     def _ended(self, name: str, why: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from grader.errors import GraderError
+from grader.errors import GraderError, InfrastructureError, InputError, SandboxError, SuiteError
 from grader.worker.messages import Cancel, Job, Report
 
 
@@ -60,6 +60,16 @@ class PoolFailed:
     """No worker can work: a mechanism is missing, or they end as soon as they start."""
 
     error: GraderError
+
+
+_ERRORS: dict[str, type[GraderError]] = {
+    kind.__name__: kind for kind in (SandboxError, SuiteError, InfrastructureError, InputError)
+}
+
+
+def error_of(kind: str, text: str) -> GraderError:
+    """Return the error that a worker has told of by the name of its class."""
+    return _ERRORS.get(kind, InfrastructureError)(text)
 
 
 PoolEvent = WorkerReady | WorkerSaid | WorkerSilent | WorkerHeard | WorkerLost | PoolFailed

@@ -21,12 +21,13 @@ from grader.engines.pool import (
     WorkerReady,
     WorkerSaid,
     WorkerSilent,
+    error_of,
 )
 from grader.engines.ray_actor import Order, Refused, Started
 from grader.engines.ray_cluster import RESOURCE, Cluster, checked_address
 from grader.engines.ray_files import ClusterFiles
 from grader.engines.ray_slot import Slot
-from grader.errors import GraderError, InfrastructureError, InputError, SandboxError, SuiteError
+from grader.errors import GraderError, InfrastructureError
 from grader.limits import Limits
 from grader.sandbox.options import CellOptions
 from grader.status import Status
@@ -37,9 +38,6 @@ _CHECK_S = 0.5
 _RESIZE_S = 1.0
 _FAILED_STARTS = 3
 _USUAL_CELLS = CellOptions()
-_ERRORS: dict[str, type[GraderError]] = {
-    kind.__name__: kind for kind in (SandboxError, SuiteError, InfrastructureError, InputError)
-}
 
 
 class RayPool:
@@ -236,7 +234,7 @@ class RayPool:
         lasting = error.kind != "InfrastructureError" or slot.failures >= _FAILED_STARTS
         # In a cluster of others that has had workers, what is wrong with its nodes may pass.
         if everywhere and lasting and (self._cluster.started or not self._key):
-            self._fail(_ERRORS.get(error.kind, InfrastructureError)(error.text))
+            self._fail(error_of(error.kind, error.text))
 
     def _fail(self, error: GraderError) -> None:
         self._tell(PoolFailed(error))

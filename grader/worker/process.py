@@ -10,6 +10,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from grader.errors import CellLostError, GraderError, InfrastructureError, SuiteError
@@ -101,7 +102,8 @@ class Worker:
             0 if self._link.ready else timeout,
         )
         if self._link.ready or self._link.reader in readable:
-            self._obey(self._link.receive())
+            for messages in self._link.receive():
+                self._obey(messages)
         self._guarded(self._hear_cell)
 
     def _hear_cell(self) -> None:
@@ -248,11 +250,12 @@ def main() -> None:
     """Serve an engine on standard input and output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the engine decides what Ctrl-C means
     link = Link(0, 1)
-    messages: list[Any] = []
-    while not link.closed and not messages:
-        messages = link.receive()
-    if messages:
-        _serve(link, messages[0], messages[1:])
+    batches: list[list[Any]] = []
+    while not link.closed and not batches:
+        batches = link.receive()
+    if batches:
+        setup, *messages = chain.from_iterable(batches)
+        _serve(link, setup, messages)
 
 
 def _serve(link: Link, setup: Setup, messages: list[Any]) -> None:

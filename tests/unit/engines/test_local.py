@@ -26,7 +26,7 @@ from grader.worker.messages import Cancel, Failed, Grade, Graded, Prepared, Read
 link = Link(0, 1)
 messages = []
 while not link.closed and not messages:
-    messages = link.receive()
+    messages = sum(link.receive(), [])
 {at_start}
 link.send([Ready({{"backend": "stand-in", "layers": ()}})])
 jobs = messages[1:]
@@ -45,7 +45,7 @@ while jobs or not link.closed:
         fields = {{"sample_id": job.program.sample_id, "status": word, "cpu_s": 0.001, "attempts": job.attempts,
                    "passed": word == "passed", "tail": job.program.source[-100_000:]}}
         link.send([Graded(job.number, fields)])
-    jobs = [] if link.closed else link.receive()
+    jobs = [] if link.closed else sum(link.receive(), [])
 """
 
 
