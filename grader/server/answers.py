@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import pydantic_core
 import structlog
@@ -17,9 +17,9 @@ from grader.dispatch.contract import Batch, VerdictFields
 from grader.errors import GraderError
 from grader.schema import SuiteIdentity, Summary
 from grader.scoring.summary import Tally, summarize
-from grader.server.deduped import grade_once
 from grader.server.service import Service
 from grader.status import Status
+from grader.worker.grading import Policy, infrastructure_error
 from grader.worker.program import Program
 
 _log = structlog.get_logger("grader.server")
@@ -72,15 +72,11 @@ class Asked:
             take(self._unjudged(program, *why))
 
     async def _take_all(self, missing: dict[str, Program], take: Take) -> None:
-        service, batch = self.service, self.batch
-        verdicts = grade_once(service.grade, batch) if self.use_cache else service.grade(batch)
-        async with aclosing(cast(Any, verdicts)):
+        async with aclosing(self.service.grade(self.batch, once=self.use_cache)) as verdicts:
             async for verdict in verdicts:
                 if missing.pop(verdict["sample_id"], None) is None:
                     _log.error("verdict_not_asked_for", sample_id=verdict["sample_id"])
                     continue
-                if verdict["cached"] and service.observer is not None:
-                    service.observer.copied(batch.suite.name, verdict, time.monotonic() - self.began)
                 take(without_our_affairs(verdict))
 
     def _with_given_names(self, take: Take) -> Take:
@@ -92,23 +88,10 @@ class Asked:
         )
 
     def _unjudged(self, program: Program, kind: str, why: str) -> VerdictFields:
-        return {
-            "task_id": program.task_id,
-            "sample_id": program.sample_id,
-            "status": Status.INFRASTRUCTURE_ERROR,
-            "passed": False,
-            "groups": dict.fromkeys(self.batch.groups or ()),
-            "reward": None,
-            "cpu_s": 0.0,
-            "wall_s": 0.0,
-            "peak_memory_bytes": 0,
-            "error": {"type": kind, "message": why, "line": None},
-            "stdout_tail": "",
-            "sandbox": self.service.stamp,
-            "cached": False,
-            "attempts": 0,
-            "extraction": program.how,
-        }
+        batch = self.batch
+        policy = Policy(batch.limits, batch.groups, batch.fail_fast)
+        task = batch.suite.tasks[program.task_id]
+        return infrastructure_error(program, task, policy, self.service.stamp, 0, why, kind)
 
     async def summary(self, verdicts: Iterable[VerdictFields]) -> Summary:
         """Return what the verdicts come to; in a thread where there are many."""

@@ -37,9 +37,17 @@ class Observer:
             counted, request_id=batch.request_id, suite=suite, samples=len(batch.programs)
         )
 
-    def copied(self, suite: str, verdict: VerdictFields, end_to_end_s: float) -> None:
-        """Count a verdict that was copied from an identical program's."""
-        self.metrics.verdict(verdict, suite=suite, end_to_end_s=end_to_end_s)
+    async def copies(
+        self, batch: Batch, verdicts: AsyncGenerator[VerdictFields, None]
+    ) -> AsyncGenerator[VerdictFields, None]:
+        """Pass a batch's verdicts on, and count those that were copied from an identical program's."""
+        began = time.monotonic()
+        async with aclosing(verdicts):
+            async for verdict in verdicts:
+                if verdict["cached"]:
+                    passed_s = time.monotonic() - began
+                    self.metrics.verdict(verdict, suite=batch.suite.name, end_to_end_s=passed_s)
+                yield verdict
 
     async def _counted(
         self, suite: str, verdicts: AsyncIterator[VerdictFields]

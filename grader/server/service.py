@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from fastapi import APIRouter, Request
 
 from grader.dispatch.contract import Batch, Grading, VerdictFields
+from grader.server.deduped import grade_once
 from grader.server.settings import ServerSettings
 from grader.server.suites import Suites
 
@@ -48,10 +49,17 @@ class Service:
         finally:
             self.active -= 1
 
-    def grade(self, batch: Batch) -> AsyncIterator[VerdictFields]:
-        """Grade a batch as ``grading.grade`` does, seen by metrics and traces."""
-        verdicts = self.grading.grade(batch)
-        return verdicts if self.observer is None else self.observer.watched(batch, verdicts)
+    def grade(self, batch: Batch, *, once: bool = False) -> AsyncGenerator[VerdictFields, None]:
+        """Grade a batch as ``grading.grade`` does, seen by metrics and traces.
+
+        ``once``: identical programs of a task are run once; see ``grader.server.deduped``.
+        """
+        if not once:
+            verdicts = self.grading.grade(batch)
+            watched = verdicts if self.observer is None else self.observer.watched(batch, verdicts)
+            return cast("AsyncGenerator[VerdictFields, None]", watched)
+        graded = grade_once(self.grade, batch)
+        return graded if self.observer is None else self.observer.copies(batch, graded)
 
     @property
     def stamp(self) -> Mapping[str, Any]:

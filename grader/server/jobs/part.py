@@ -25,9 +25,7 @@ def jobs_part(url: str, settings: RunnerSettings | None = None) -> Part:
 
     @asynccontextmanager
     async def lifespan(service: Service) -> AsyncIterator[None]:
-        runner = JobRunner(
-            database, service.grading, service.suites, engine=service.settings.engine, settings=chosen
-        )
+        runner = JobRunner(database, service, chosen)
         answers = idempotency.Idempotency(database)
         try:
             await runner.start()

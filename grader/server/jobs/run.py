@@ -7,18 +7,17 @@ import logging
 import random
 from collections.abc import Mapping
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any
 
-from grader.dispatch.contract import Grading, VerdictFields
+from grader.dispatch.contract import VerdictFields
 from grader.errors import InfrastructureError, OverloadedError
 from grader.server.answers import to_json, without_our_affairs
-from grader.server.deduped import grade_once
 from grader.server.jobs.database import Database
 from grader.server.jobs.leases import Leases
 from grader.server.jobs.recorder import LeaseLostError, Recorder
 from grader.server.jobs.records import Entry, Lease
 from grader.server.jobs.work import Work, owner_from_json, recount
-from grader.server.suites import Suites
+from grader.server.service import Service
 
 SMALLEST_WINDOW = 8
 LARGEST_WINDOW = 256
@@ -43,18 +42,14 @@ class JobRun:
         database: Database,
         leases: Leases,
         recorder: Recorder,
-        grading: Grading,
-        suites: Suites,
-        engine: str,
+        service: Service,
         retry_s: float,
     ) -> None:
         self._lease = lease
         self._database = database
         self._leases = leases
         self._recorder = recorder
-        self._grading = grading
-        self._suites = suites
-        self._engine = engine
+        self._service = service
         self._retry_s = retry_s
         self._largest = LARGEST_WINDOW
         self._todo: list[int] = []
@@ -89,7 +84,7 @@ class JobRun:
         job = self._lease.job
         owner = owner_from_json(job.tenant, job.owner)
         return await asyncio.to_thread(
-            Work.of, body, self._suites, owner=owner, job_id=job.id, accepted_at=job.created_at
+            Work.of, body, self._service.suites, owner=owner, job_id=job.id, accepted_at=job.created_at
         )
 
     async def _summary(self) -> str:
@@ -99,18 +94,15 @@ class JobRun:
             self._tally,
             wall_s=wall_s,
             sandbox=self._stamp,
-            engine=self._engine,
-            workers=self._workers(),
+            engine=self._service.settings.engine,
+            workers=self._service.workers,
         )
-
-    def _workers(self) -> int:
-        return sum(self._grading.state().workers.values())
 
     async def _grade_windows(self) -> None:
         while self._todo:
             wanted = self._largest
             if wanted == LARGEST_WINDOW:  # the queue has had room
-                wanted = max(wanted, _SAMPLES_A_WORKER * self._workers())
+                wanted = max(wanted, _SAMPLES_A_WORKER * self._service.workers)
             window, self._todo = self._todo[-wanted:], self._todo[:-wanted]
             await self._grade(window)
 
@@ -139,9 +131,7 @@ class JobRun:
 
     async def _offer(self, missing: dict[str, int]) -> None:
         batch = await asyncio.to_thread(self._work.batch, sorted(missing.values()))
-        grade = self._grading.grade
-        verdicts = grade_once(grade, batch) if self._work.request.use_cache else grade(batch)
-        async with aclosing(cast(Any, verdicts)):
+        async with aclosing(self._service.grade(batch, once=self._work.request.use_cache)) as verdicts:
             async for verdict in verdicts:
                 position = missing.pop(verdict["sample_id"], None)
                 if position is None:

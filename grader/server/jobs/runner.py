@@ -14,7 +14,6 @@ from typing import Literal, ParamSpec, TypeVar
 
 from pydantic import ValidationError
 
-from grader.dispatch.contract import Grading
 from grader.errors import InputError
 from grader.server.jobs.database import Database
 from grader.server.jobs.errors import StoreUnavailableError
@@ -25,7 +24,7 @@ from grader.server.jobs.retention import sweep
 from grader.server.jobs.run import JobRun
 from grader.server.jobs.store import JobStore
 from grader.server.problems import Refused
-from grader.server.suites import Suites
+from grader.server.service import Service
 
 _MOST_FAILURES = 3
 _MISSING_DATA_S = 30.0
@@ -58,24 +57,14 @@ class RunnerSettings:
 class JobRunner:
     """Works on the jobs in a database, together with the runners of other replicas.
 
-    ``engine`` is named in summaries. Between :meth:`start` and :meth:`close` the database is open.
+    Between :meth:`start` and :meth:`close` the database is open.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        grading: Grading,
-        suites: Suites,
-        *,
-        engine: str = "local",
-        settings: RunnerSettings | None = None,
-    ) -> None:
+    def __init__(self, database: Database, service: Service, settings: RunnerSettings) -> None:
         self.database = database
-        self.settings = settings or RunnerSettings()
-        self.store = JobStore(database, self.settings.bounds)
-        self.suites = suites
-        self._grading = grading
-        self._engine = engine
+        self.settings = settings
+        self.store = JobStore(database, settings.bounds)
+        self._service = service
         self._leases = Leases(database, secrets.token_hex(16), lease_s=self.settings.lease_s)
         self._recorder = Recorder(
             database,
@@ -169,9 +158,7 @@ class JobRunner:
             database=self.database,
             leases=self._leases,
             recorder=self._recorder,
-            grading=self._grading,
-            suites=self.suites,
-            engine=self._engine,
+            service=self._service,
             retry_s=self.settings.retry_s,
         )
         try:

@@ -96,6 +96,12 @@ def test_job_from_beginning_to_end(client: httpx.Client) -> None:
         assert lines(client, job, after=after) == followed[after:]
 
 
+def test_metrics_count_the_verdicts_of_jobs(client: httpx.Client) -> None:
+    done(client, posted(client, body_of(100)))
+    counted = [line for line in client.get("/metrics").text.splitlines() if "grader_verdicts_total{" in line]
+    assert sum(float(line.split()[-1]) for line in counted) == 100
+
+
 def test_job_gives_the_verdicts_of_a_grade_request(client: httpx.Client) -> None:
     body = body_of(30, use_cache=True)
     graded = client.post("/v1/grade", json=body).json()
