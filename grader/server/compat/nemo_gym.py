@@ -17,7 +17,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from grader.errors import InfrastructureError, SuiteError
+from grader.errors import InfrastructureError
 from grader.server.answers import to_json
 from grader.server.auth import AnyCaller
 from grader.server.bodies import read_model
@@ -27,6 +27,7 @@ from grader.server.compat.rewarding import (
     Single,
     SuiteParameter,
     judged,
+    label_at,
     refusals_of,
     rewarded,
 )
@@ -37,7 +38,7 @@ from grader.server.problems import Refused
 from grader.server.service import Part, service_of
 from grader.server.streams import JSON
 from grader.suites.inline import MAX_CHARACTERS
-from grader.suites.labels import Label, read_label
+from grader.suites.labels import Label
 
 _TASK_INDEX = "_ng_task_index"
 _TESTS = "verifier_metadata.unit_tests"
@@ -205,10 +206,7 @@ def _label(metadata: Mapping[str, Any]) -> Label:
         tests = {name: metadata[name] for name in ("task_id", "suite") if name in metadata}
     if isinstance(tests, dict) and "packed" in tests:
         tests = {**_unpacked(tests["packed"]), "fn_name": tests.get("fn_name")}
-    try:
-        return read_label(tests, _TESTS)
-    except SuiteError as error:
-        raise Refused(str(error).removeprefix(f"{_TESTS}: "), place=_TESTS) from error
+    return label_at(_TESTS, tests)
 
 
 def _unpacked(packed: Any) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from grader.errors import SuiteError
 from grader.extraction.after_prompt import completion_after, has_special_tokens
 from grader.server.answers import to_json
 from grader.server.auth import AnyCaller
@@ -21,6 +20,7 @@ from grader.server.compat.rewarding import (
     Single,
     SuiteParameter,
     judged,
+    label_at,
     refusals_of,
     rewarded,
 )
@@ -30,7 +30,6 @@ from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
 from grader.server.problems import FieldError, Refused
 from grader.server.service import Part, service_of
 from grader.server.streams import JSON
-from grader.suites.labels import read_label
 
 _MAX_ERRORS = 20
 
@@ -114,8 +113,5 @@ def _sample(number: int, query: Any, prompt: Any, label: Any) -> Single:
         raise Refused(
             "it does not begin with its prompt, so what the model said is not known", place=places[0]
         )
-    try:
-        read = read_label(label, places[1])
-    except SuiteError as error:
-        raise Refused(str(error).removeprefix(f"{places[1]}: "), place=places[1]) from error
-    return Single(completion, read, *places, prompt="" if has_special_tokens(prompt) else prompt)
+    shown = "" if has_special_tokens(prompt) else prompt
+    return Single(completion, label_at(places[1], label), *places, prompt=shown)

@@ -19,7 +19,7 @@ from fastapi import Query, Request
 
 from grader.dispatch.contract import VerdictFields
 from grader.dispatch.gathering import Gatherer
-from grader.errors import InfrastructureError, OverloadedError
+from grader.errors import InfrastructureError, OverloadedError, SuiteError
 from grader.rewards import Context, RewardResult, tamper_flags
 from grader.server.answers import Asked, in_order
 from grader.server.auth import Caller
@@ -29,7 +29,7 @@ from grader.server.reward_batches import make_reward_batch
 from grader.server.rewards import KnowsReferences, Refusals, RewardsRequest, reference_times, scored
 from grader.server.service import Service, service_of
 from grader.server.streams import while_connected
-from grader.suites.labels import Label
+from grader.suites.labels import Label, read_label
 
 _SHARED = "compat_rewards"
 # The shortest time-out of these clients is 60 s: that of NeMo-Gym's in verifiers.
@@ -105,6 +105,14 @@ async def rewarded(
         return await while_connected(request.receive, every())
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from errors
+
+
+def label_at(place: str, value: Any) -> Label:
+    """Return a label. Raises Refused, with its place in the request, for what is not one."""
+    try:
+        return read_label(value, place)
+    except SuiteError as error:
+        raise Refused(str(error).removeprefix(f"{place}: "), place=place) from error
 
 
 def judged(found: Rewarded) -> float:

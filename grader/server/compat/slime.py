@@ -12,7 +12,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
-from grader.errors import SuiteError
 from grader.extraction.after_prompt import has_special_tokens
 from grader.server.answers import to_json
 from grader.server.auth import AnyCaller
@@ -22,15 +21,14 @@ from grader.server.compat.rewarding import (
     Single,
     SuiteParameter,
     judged,
+    label_at,
     refusals_of,
     rewarded,
 )
 from grader.server.compat.running import shed_with
 from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
-from grader.server.problems import Refused
 from grader.server.service import Part, service_of
 from grader.server.streams import JSON
-from grader.suites.labels import read_label
 
 
 class SlimeRequest(BaseModel):
@@ -63,10 +61,7 @@ async def reward_response(
     """Reward a response."""
     with refusals_of(service_of(request)), shed_with(503):
         wanted = await read_model(request, SlimeRequest)
-        try:
-            label = read_label(wanted.label, "label")
-        except SuiteError as error:
-            raise Refused(str(error).removeprefix("label: "), place="label") from error
+        label = label_at("label", wanted.label)
         shown = wanted.prompt if isinstance(wanted.prompt, str) else ""
         sample = Single(
             wanted.response, label, "response", "label", "" if has_special_tokens(shown) else shown
