@@ -119,15 +119,9 @@ FAULTS: dict[str, Callable[[Bench], None]] = {
 }
 
 
-_NOT_TOLD_APART = pytest.mark.xfail(
-    strict=False,  # it may hit between two samples
-    reason="a sample's process that is killed from outside is judged like a program that crashed, by every engine",
-)
-
-
 @pytest.mark.parametrize(
     "fault",
-    [pytest.param(name, marks=_NOT_TOLD_APART if name == "sample-killed" else ()) for name in FAULTS],
+    list(FAULTS),
 )
 def test_a_fault_changes_no_verdict(
     bench: Bench, starter: harness.Work, fault: str, capsys: pytest.CaptureFixture[str]
