@@ -8,6 +8,7 @@ cannot record a verdict twice, and a transaction of which nobody knows whether i
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -44,8 +45,14 @@ class Leases:
                 connection.execute(jobs.update().where(jobs.c.lease_until > 0).values(lease_until=0.0))
 
     def claim(self, except_ids: Collection[str] = ()) -> Lease | None:
-        """Take an unfinished job that nobody has: of the tenant that has the fewest in work, the oldest."""
+        """Take an unfinished job that nobody has: of the tenant that has the fewest in work, the oldest.
+
+        A lease that ends later than any that is given now is one from before the clock was set back, and counts as
+        ended: nobody may be there to renew it. Where its holder lives, the work of a moment is done twice, and
+        recorded once.
+        """
         now = self._database.now()
+        is_free = sa.or_(jobs.c.lease_until <= now, jobs.c.lease_until > now + 2 * self._lease_s)
         others = jobs.alias()
         in_work = (
             sa.select(sa.func.count())
@@ -54,8 +61,8 @@ class Leases:
             .scalar_subquery()
         )
         query = (
-            sa.select(*job_columns())
-            .where(jobs.c.state.in_(UNFINISHED), jobs.c.lease_until <= now, jobs.c.id.not_in(except_ids))
+            sa.select(*job_columns(), now.label("now"))
+            .where(jobs.c.state.in_(UNFINISHED), is_free, jobs.c.id.not_in(except_ids))
             .order_by(in_work, jobs.c.id)
             .limit(1)
             .with_for_update(skip_locked=True, of=jobs)
@@ -64,9 +71,11 @@ class Leases:
             row = connection.execute(query).mappings().one_or_none()
             if row is None:
                 return None
-            job = job_from(row)
-            if job.started_at is None:
-                job = replace(job, started_at=connection.execute(sa.select(now)).scalar_one())
+            fields = dict(row)
+            claimed_at = float(fields.pop("now"))
+            job = job_from(fields)
+            begun_at = claimed_at if job.started_at is None else job.started_at
+            job = replace(job, started_at=begun_at)
             connection.execute(
                 jobs.update()
                 .where(jobs.c.id == job.id)
@@ -77,13 +86,12 @@ class Leases:
                     lease_until=now + self._lease_s,
                 )
             )
-        return Lease(job, self._owner, job.recorded, dict(job.statuses))
-
-    def worked_s(self, lease: Lease) -> float:
-        """Return the wall-clock seconds since a job was first begun, by the clock that its beginning was taken from."""
-        with self._database.read() as connection:
-            now = float(connection.execute(sa.select(self._database.now())).scalar_one())
-        return max(0.0, now - (lease.job.started_at or now))
+        here = time.monotonic()
+        return Lease(
+            job, self._owner, job.recorded, dict(job.statuses),
+            accepted_at=here - max(0.0, claimed_at - job.created_at),
+            begun_at=here - max(0.0, claimed_at - begun_at),
+        )  # fmt: skip
 
     def request(self, lease: Lease) -> bytes | None:
         """Return the body of the request that made the job; None: the job has been deleted."""

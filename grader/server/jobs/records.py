@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -77,6 +78,10 @@ class Lease:
 
     ``recorded`` and ``statuses`` are what the database has; only the holder changes them. ``lost`` is set when
     somebody else has the job, when it is gone, or when what the database has is no longer known here.
+
+    ``accepted_at`` and ``begun_at``: when the job was accepted and first begun, in seconds of this process's monotonic
+    clock. How long that is past is taken from the database's clock once, at the claim: a clock that is set while
+    the job runs changes neither its deadline nor its duration.
     """
 
     job: Job
@@ -84,3 +89,5 @@ class Lease:
     recorded: int
     statuses: dict[str, int] = field(default_factory=dict)
     lost: bool = False
+    accepted_at: float = field(default_factory=time.monotonic)
+    begun_at: float = field(default_factory=time.monotonic)

@@ -10,6 +10,7 @@ from grader.server.jobs.store import DELETED, FINISHED
 from grader.server.jobs.tables import jobs, keys, verdicts
 
 _VERDICTS_AT_ONCE = 5000
+_LONG_AGO_S = 1e10  # three centuries
 
 
 def sweep(database: Database, bounds: Bounds) -> int:
@@ -66,12 +67,13 @@ def _tenants(database: Database) -> list[str]:
 
 def _mark_superfluous(database: Database, bounds: Bounds, tenant: str) -> None:
     of_tenant = sa.and_(jobs.c.tenant == tenant, jobs.c.state != DELETED)
+    now = _now(database)
     with database.read() as connection:
         taken = int(connection.execute(sa.select(sa.func.sum(jobs.c.bytes)).where(of_tenant)).scalar() or 0)
         finished = connection.execute(
             sa.select(jobs.c.id, jobs.c.bytes)
             .where(of_tenant, jobs.c.state.in_(FINISHED))
-            .order_by(jobs.c.finished_at, jobs.c.id)
+            .order_by(_age_s(jobs.c.finished_at, now).desc(), jobs.c.id)
         ).all()
     doomed: list[str] = []
     for left, row in zip(range(len(finished), 0, -1), finished, strict=True):
@@ -88,14 +90,28 @@ def _mark_superfluous(database: Database, bounds: Bounds, tenant: str) -> None:
 def _delete_keys(database: Database, bounds: Bounds) -> None:
     with database.write() as connection:
         connection.execute(keys.delete().where(keys.c.created_at < database.now() - bounds.key_s))
-    answers = sa.select(keys.c.created_at, keys.c.bytes).where(keys.c.job_id.is_(None))
+    age_s = _age_s(keys.c.created_at, _now(database))
+    answers = sa.select(age_s.label("age_s"), keys.c.bytes).where(keys.c.job_id.is_(None))
     with database.read() as connection:
         kept = 0
-        for row in connection.execute(answers.order_by(keys.c.created_at.desc())):
+        for row in connection.execute(answers.order_by(age_s)):
             kept += row.bytes
             if kept > bounds.answer_bytes:
                 break
         else:
             return
     with database.write() as connection:
-        connection.execute(keys.delete().where(keys.c.job_id.is_(None), keys.c.created_at <= row.created_at))
+        connection.execute(keys.delete().where(keys.c.job_id.is_(None), age_s >= row.age_s))
+
+
+def _now(database: Database) -> float:
+    with database.read() as connection:
+        return float(connection.execute(sa.select(database.now())).scalar_one())
+
+
+def _age_s(at: sa.ColumnElement[float], now: float) -> sa.ColumnElement[float]:
+    """How long ago something was. What is dated later than now is from before the clock was set back: it is older than
+    what came since, which would otherwise be deleted the moment it is there.
+    """
+    age = sa.literal(now, sa.Double) - at
+    return sa.case((age < 0, age + _LONG_AGO_S), else_=age)

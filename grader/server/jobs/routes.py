@@ -84,7 +84,7 @@ async def accept(request: Request, caller: AnyCaller, idempotency_key: Idempoten
         ),
     )  # fmt: skip
     if is_new:
-        runner.accepted()
+        runner.accepted(job.id)
     return _accepted(job)
 
 
@@ -122,9 +122,17 @@ async def verdicts(
     ``after=N`` leaves out the first N: a client that was cut off goes on with the number of lines that it has.
     """
     service = service_of(request)
-    await _job(_runner(service), caller.owner.tenant, job_id)
-    lines = _lines(service, caller.owner.tenant, job_id, after, wait)
-    return StreamingResponse(lines, media_type=NDJSON)
+    runner = _runner(service)
+    tenant = caller.owner.tenant
+    # Before the answer begins: afterwards, what goes wrong can only break it off.
+    first = None
+    if _ID.fullmatch(job_id):
+        first = await _asked(
+            runner, runner.store.verdict_lines, tenant, job_id, after=after, limit=_LINES_AT_ONCE
+        )
+    if first is None:
+        raise no_such_job()
+    return StreamingResponse(_lines(service, tenant, job_id, after, wait, first), media_type=NDJSON)
 
 
 async def delete(request: Request, caller: AnyCaller, job_id: str) -> Response:
@@ -137,8 +145,15 @@ async def delete(request: Request, caller: AnyCaller, job_id: str) -> Response:
     return Response(status_code=204)
 
 
-async def _lines(service: Service, tenant: str, job_id: str, after: int, wait: bool) -> AsyncIterator[str]:
+async def _lines(
+    service: Service, tenant: str, job_id: str, after: int, wait: bool, first: list[str]
+) -> AsyncIterator[str]:
     runner = _runner(service)
+    after += len(first)
+    if first:
+        yield _text(first)
+    if not wait and len(first) < _LINES_AT_ONCE:
+        return
     while True:
         change = runner.change(job_id)
         try:
@@ -155,12 +170,16 @@ async def _lines(service: Service, tenant: str, job_id: str, after: int, wait: b
             return  # it was deleted meanwhile
         if lines:
             after += len(lines)
-            yield "".join(f"{line}\n" for line in lines)
+            yield _text(lines)
         if len(lines) == _LINES_AT_ONCE:
             continue
         if not wait or service.draining or job.state in FINISHED:
             return
         await runner.changed(change)
+
+
+def _text(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _outline(service: Service, owner: Owner, body: bytes) -> Batch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
@@ -84,15 +85,14 @@ class JobRun:
         job = self._lease.job
         owner = owner_from_json(job.tenant, job.owner)
         return await asyncio.to_thread(
-            Work.of, body, self._service.suites, owner=owner, job_id=job.id, accepted_at=job.created_at
-        )
+            Work.of, body, self._service.suites, owner=owner, job_id=job.id, accepted_at=self._lease.accepted_at
+        )  # fmt: skip
 
     async def _summary(self) -> str:
-        wall_s = await self._database.ask(self._leases.worked_s, self._lease)
         return await asyncio.to_thread(
             self._work.summary,
             self._tally,
-            wall_s=wall_s,
+            wall_s=time.monotonic() - self._lease.begun_at,
             sandbox=self._stamp,
             engine=self._service.settings.engine,
             workers=self._service.workers,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,6 +29,7 @@ from grader.server.service import Service
 
 _MOST_FAILURES = 3
 _MISSING_DATA_S = 30.0
+_MOST_REMEMBERED = 10_000  # other replicas finish jobs that were accepted here, too
 
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
@@ -75,6 +77,8 @@ class JobRunner:
         )
         self._running: dict[str, asyncio.Task[None]] = {}
         self._failures: Counter[str] = Counter()
+        # When a job was accepted, on the monotonic clock: one that is set while it waits does not change its deadline.
+        self._accepted: dict[str, float] = {}
         self._loops: list[asyncio.Task[None]] = []
         self._recording: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -103,12 +107,16 @@ class JobRunner:
                 await self.database.ask(self._leases.release)
         await asyncio.to_thread(self.database.close)
 
-    def accepted(self) -> None:
+    def accepted(self, job_id: str) -> None:
         """Take notice of a job that this replica has just accepted."""
+        self._accepted[job_id] = time.monotonic()
+        if len(self._accepted) > _MOST_REMEMBERED:
+            del self._accepted[next(iter(self._accepted))]
         self._wake.set()
 
     def deleted(self, job_id: str) -> None:
         """Take notice of a job that was just deleted: what is left of it is cancelled, and its rows are removed."""
+        self._accepted.pop(job_id, None)
         task = self._running.get(job_id)
         if task is not None:
             task.cancel()
@@ -131,6 +139,7 @@ class JobRunner:
                     lease = await self.database.ask(self._leases.claim, tuple(self._running))
                     if lease is None:
                         break
+                    lease.accepted_at = self._accepted.get(lease.job.id, lease.accepted_at)
                     self._running[lease.job.id] = asyncio.create_task(self._work_on(lease))
             await _wait(self._wake, self.settings.poll_s)
 
@@ -204,6 +213,7 @@ class JobRunner:
     ) -> None:
         await self._insist(self._leases.finish, lease, state, summary=summary, failure=failure)
         self._failures.pop(lease.job.id, None)
+        self._accepted.pop(lease.job.id, None)
 
     async def _insist(
         self, function: Callable[_Given, _Result], *args: _Given.args, **kwargs: _Given.kwargs

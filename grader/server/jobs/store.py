@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 import zstandard
-from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from grader.server.jobs.database import Database
@@ -145,7 +146,7 @@ def job_columns() -> tuple[sa.Column[Any], ...]:
     return _COLUMNS
 
 
-def job_from(row: RowMapping) -> Job:
+def job_from(row: Mapping[Any, Any]) -> Job:
     """Make a job of a row with :func:`job_columns`."""
     return Job(**{**row, "statuses": json.loads(row["statuses"])})
 

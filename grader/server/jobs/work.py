@@ -53,7 +53,8 @@ def owner_from_json(tenant: str, text: str) -> Owner:
 class Work:
     """The samples of a job, and how they are to be graded.
 
-    ``task_ids``: by sample_id, the task names that the request knows, where they are not the batch's.
+    ``deadline`` is on this process's monotonic clock, in seconds. ``task_ids``: by sample_id, the task names that the
+    request knows, where they are not the batch's.
     """
 
     request: GradeRequest
@@ -63,8 +64,8 @@ class Work:
 
     @classmethod
     def of(cls, body: bytes, suites: Suites, *, owner: Owner, job_id: str, accepted_at: float) -> Work:
-        """Read a stored request. Blocks; raises Refused, or pydantic's ValidationError where another version of the
-        grader accepted what this one does not.
+        """Read a stored request, accepted at ``accepted_at`` on the monotonic clock. Blocks; raises Refused, or
+        pydantic's ValidationError where another version of the grader accepted what this one does not.
         """
         request = GradeRequest.model_validate_json(body)
         outline = outlined(request, suites, owner=owner, request_id=job_id)
@@ -86,7 +87,7 @@ class Work:
             text = sample.solution if is_solution else sample.completion
             given = GivenSample(known.task_id, known.sample_id, text or "", is_solution)
             programs.append(program_of(given, self.outline.suite))
-        left = None if self.deadline is None else max(_NO_TIME_S, self.deadline - time.time())
+        left = None if self.deadline is None else max(_NO_TIME_S, self.deadline - time.monotonic())
         return replace(self.outline, programs=programs, timeout_s=left)
 
     def positions(self, positions: Sequence[int]) -> dict[str, int]:
