@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pwd
 import shutil
 import subprocess
 import sys
@@ -16,10 +15,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from postgresql import Server, serving
+
 from grader.server.jobs.database import Database
 
 _INSTALL_S = 600
-_START_S = 120
 
 
 @pytest.fixture
@@ -28,58 +28,23 @@ def sqlite_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[str]:
-    """The URL, without a database's name, of a server of this test process's own."""
+def postgresql_binaries() -> Path:
+    """The folder of PostgreSQL's programs."""
     pytest.importorskip("psycopg", reason="needs the driver: pip install 'grader[postgresql]'")
-    binaries = _binaries()
-    folder = Path(tempfile.mkdtemp(prefix="grader-pg-", dir="/tmp"))  # a socket's path has 107 bytes at most
-    user = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
-    if user:
-        account = pwd.getpwnam("postgres")
-        os.chown(folder, account.pw_uid, account.pw_gid)
+    return _binaries()
 
-    def run(*command: object) -> None:
-        done = subprocess.run(
-            [str(part) for part in command], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, check=False, timeout=_START_S, **user,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout
 
-    data = folder / "data"
-    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c shared_buffers=16MB"
-    try:
-        run(binaries / "initdb", "-D", data, "-U", "grader", "-A", "trust", "-E", "UTF8", "--no-sync")
-        # pg_ctl's child keeps its output open: that of the server goes to a file, or run() would wait for it.
-        run(
-            binaries / "pg_ctl",
-            "-D",
-            data,
-            "-l",
-            folder / "log",
-            "-w",
-            "-t",
-            _START_S,
-            "-o",
-            options,
-            "start",
-        )
-        try:
-            yield f"postgresql://grader@/{{database}}?host={folder}"
-        finally:
-            run(binaries / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
-    finally:
-        shutil.rmtree(folder)
+@pytest.fixture(scope="session")
+def postgresql_server(postgresql_binaries: Path) -> Iterator[Server]:
+    """A server of this test process's own."""
+    with serving(postgresql_binaries) as server:
+        yield server
 
 
 @pytest.fixture
-def postgresql_url(postgresql_server: str) -> str:
+def postgresql_url(postgresql_server: Server) -> str:
     """The URL of an empty database."""
-    import psycopg
-
-    name = f"jobs_{os.urandom(6).hex()}"
-    with psycopg.connect(postgresql_server.format(database="postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return postgresql_server.format(database=name)
+    return postgresql_server.new_database()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
