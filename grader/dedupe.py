@@ -4,7 +4,7 @@ Two programs of a task are the same program when their syntax trees are, without
 where the program cannot see the difference (``program_identity``). If the first of them passed, so do the
 others, and they get a copy of its verdict. Anything else is copied only between programs of the same text
 (``exact_identity``): an error's message and line can differ where the syntax tree does not. An
-infrastructure error says nothing about the program and is never copied.
+infrastructure error says nothing about the program and is never copied, but for that of tests which are at fault.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from grader.extraction.identity import exact_identity, program_identity
 from grader.status import Status
+from grader.worker.grading import broken_tests
 from grader.worker.program import Program
 
 VerdictFields = dict[str, Any]
@@ -72,7 +73,7 @@ class Deduplicator:
         family.running.discard(exact)
         if verdict["status"] == Status.PASSED:
             family.passed = verdict
-        elif verdict["status"] != Status.INFRASTRUCTURE_ERROR:
+        elif verdict["status"] != Status.INFRASTRUCTURE_ERROR or broken_tests(verdict) is not None:
             family.failed[exact] = verdict
         waiting, family.waiting = family.waiting, []
         for program, its_exact in waiting:

@@ -37,12 +37,15 @@ class RewardsResult(_Lenient):
     """Rewards in the order of the completions; None where one could not be graded, which is never a 0.
 
     ``components`` has one object a completion, with the parts that its reward was made of; ``flags`` says what a
-    program tried that it should not. ``verdicts`` and ``feedback`` are there where the request includes them.
+    program tried that it should not. ``unjudged`` has, for each completion without a reward, its ``row``, and the
+    ``type`` and ``message`` of what prevented it. ``verdicts`` and ``feedback`` are there where the request includes
+    them.
     """
 
     rewards: list[float | None]
     components: list[dict[str, Any]] = []
     flags: list[list[str]] = []
+    unjudged: list[dict[str, Any]] = []
     verdicts: list[dict[str, Any]] | None = None
     feedback: list[str] | None = None
 

@@ -68,8 +68,11 @@ class Grading(Protocol):
         A program that was not started within ``timeout_s`` has an ``infrastructure_error`` of the type
         ``DeadlineExceeded``. Closing the iterator early cancels what is left.
 
-        Raises, at the first step, OverloadedError where the queue has no room for the batch, SuiteError where a
-        task's expected answers cannot be made, and InfrastructureError where no worker can work.
+        Where the expected answers of a request's own tests cannot be made, or their setup fails, their programs have
+        an ``infrastructure_error`` of the type ``BrokenTests``, whose message says why.
+
+        Raises, at the first step, OverloadedError where the queue has no room for the batch, SuiteError where the
+        expected answers of a suite's task cannot be made, and InfrastructureError where no worker can work.
         """
 
     async def execute(

@@ -25,11 +25,12 @@ from grader.engines.pool import (
     WorkerReady,
     WorkerSaid,
 )
-from grader.errors import GraderError, OverloadedError
+from grader.errors import GraderError, OverloadedError, SuiteError
 from grader.limits import Limits
+from grader.suites import inline
 from grader.suites.task import Suite, Task
 from grader.worker.execution import Executed, Execution
-from grader.worker.grading import Policy
+from grader.worker.grading import BROKEN_TESTS, Policy, infrastructure_error
 from grader.worker.messages import Cancel, Graded, Job, Lost, Prepared, Ran
 from grader.worker.program import Program
 
@@ -131,10 +132,14 @@ class Driver:
         plans = await self.first_worker(request.batch.timeout_s)
         suite = request.batch.suite
         tasks = {one.task_id: suite.tasks[one.task_id] for one in programs}
-        await self.prepare(request, tasks.values())
-        planned = {name: plans.of(suite, task, request.policy) for name, task in tasks.items()}
+        broken = await self.prepare(request, tasks.values())
+        planned = {
+            name: plans.of(suite, task, request.policy) for name, task in tasks.items() if name not in broken
+        }
         items = []
         for program in programs:
+            if program.task_id in broken:
+                continue
             plan = planned[program.task_id]
             sample = Sample(request, program, plan.light, plan.assembly())
             if sample.assembly is None:
@@ -142,6 +147,17 @@ class Driver:
             else:
                 items += [self._sample_item(sample, part, plan.cost_s) for part in sample.assembly.first_wave]
         self._submit(items)
+        for program in programs:
+            if program.task_id in broken:
+                request.on_result(
+                    self._without_tests(request, program, tasks[program.task_id], broken[program.task_id])
+                )
+
+    def _without_tests(
+        self, request: Request, program: Program, task: Task, error: GraderError
+    ) -> VerdictFields:
+        kind = BROKEN_TESTS if isinstance(error, SuiteError) else type(error).__name__
+        return infrastructure_error(program, task, request.policy, self.stamp, 0, str(error), kind)
 
     async def execute(
         self, execution: Execution, limits: Limits, *, tenant: str, weight: float = 1.0, timeout_s: float
@@ -201,10 +217,14 @@ class Driver:
         if self._plans:
             self._plans.tidy(self._loop, (other.batch.suite for other in self._open.values()))
 
-    async def prepare(self, request: Request, tasks: Iterable[Task]) -> None:
-        """Have the expected answers made that are missing. Raises SuiteError where a reference fails."""
+    async def prepare(self, request: Request, tasks: Iterable[Task]) -> dict[str, GraderError]:
+        """Have the expected answers made that are missing.
+
+        Returns, by task, why they cannot be made of a request's own tests, which concerns its other rows as little as
+        other requests. Raises SuiteError where a reference of any other suite fails.
+        """
         plans = await self.first_worker(request.batch.timeout_s)
-        waiting = []
+        waiting: dict[str, asyncio.Future[None]] = {}
         items = []
         for task, making in plans.missing(request.batch.suite, tasks):
             future = making or plans.begin(request.batch.suite, task, self._loop)
@@ -214,14 +234,21 @@ class Driver:
                 item = self._item(number, request, f"prepare/{task.task_id}", _PREPARE_S)
                 # Others may wait for it too: it does not end with this request.
                 items.append(replace(item, request_id=f"prepare:{number}", deadline=None))
-            waiting.append(future)
+            waiting[task.task_id] = future
         if items:
             self._handle(events.Submit(tuple(items), unbounded=True))
-        for done, future in enumerate(waiting):
+        broken: dict[str, GraderError] = {}
+        for done, (task_id, future) in enumerate(waiting.items()):
             request.on_progress("expected answers", done, len(waiting))
-            await asyncio.shield(future)
+            try:
+                await asyncio.shield(future)
+            except GraderError as error:
+                if self._failure or request.batch.suite.sha256 != inline.SUITE_SHA256:
+                    raise
+                broken[task_id] = error
         if waiting:
             request.on_progress("expected answers", len(waiting), len(waiting))
+        return broken
 
     def _sample_item(self, sample: Sample, part: int | None, cost_s: float | None) -> events.Item:
         number = next(self._numbers)

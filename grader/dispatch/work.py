@@ -14,12 +14,17 @@ from grader.errors import GraderError, InfrastructureError, OverloadedError, Sui
 from grader.judge.stream import Raised
 from grader.limits import Limits
 from grader.status import Status
+from grader.suites import inline
 from grader.suites.task import Task
 from grader.worker.execution import Executed, Execution
+from grader.worker.functions import REFERENCE_TIME_S
 from grader.worker.grading import Policy, infrastructure_error, verdict_without_run
 from grader.worker.messages import Execute, Grade, Job, Prepare
 from grader.worker.parts import Assembly
 from grader.worker.program import Program
+
+# CPU seconds for the reference that came with a row: all rows of its request wait for it.
+_INLINE_REFERENCE_S = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -60,7 +65,8 @@ class Preparing(Work):
 
     def job(self, number: int, attempts: int) -> Prepare:
         """Return the job of making the task's bundle."""
-        return Prepare(number, self.task, self.suite_sha256)
+        own = self.suite_sha256 == inline.SUITE_SHA256
+        return Prepare(number, self.task, self.suite_sha256, _INLINE_REFERENCE_S if own else REFERENCE_TIME_S)
 
     def end(self, outcome: events.Outcome, result: Any, stamp: Mapping[str, Any]) -> None:
         """Note that they are there, or raise in those that wait why they are not."""
@@ -70,6 +76,12 @@ class Preparing(Work):
             self.made.set_result(None)
         elif isinstance(outcome, events.Done):
             self.made.set_exception(SuiteError(result))
+        elif isinstance(outcome, events.Violation):
+            self.made.set_exception(
+                SuiteError(
+                    f"the sandbox of the reference solution of {self.task.task_id} ended with it: {_why(outcome)}"
+                )
+            )
         else:
             self.made.set_exception(
                 InfrastructureError(

@@ -32,6 +32,7 @@ from grader.limits import Limits
 from grader.sandbox.options import CellOptions
 from grader.status import Status
 from grader.version import __version__
+from grader.worker.grading import broken_tests
 from grader.worker.messages import Cancel, Grade, Graded, Job, Lost, Prepare, Prepared, Report
 
 _CHECK_S = 0.5
@@ -200,7 +201,9 @@ class RayPool:
 
     def _second_chance(self, slot: Slot, report: Report) -> Report:
         """Have another node try what could not be judged on this one, e.g. because its files are gone."""
-        if isinstance(report, Graded) and report.verdict["status"] == Status.INFRASTRUCTURE_ERROR:
+        if not isinstance(report, Graded) or report.verdict["status"] != Status.INFRASTRUCTURE_ERROR:
+            return report
+        if broken_tests(report.verdict) is None:
             if self._files and slot.started:
                 self._files.forget(slot.started.folder)
             return Lost(report.number, blamed=False, why=str(report.verdict["error"]))

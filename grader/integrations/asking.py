@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grader.client import AsyncGraderClient, GraderClient, RetryPolicy, RewardsResult, ServerFailed, Timeouts
@@ -28,13 +28,14 @@ class NotJudgedError(InfrastructureError):
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What came of one row. ``reward`` and ``passed`` are None where it could not be judged."""
+    """What came of one row. ``reward`` and ``passed`` are None where it could not be judged; ``why`` says why."""
 
     reward: float | None = None
     passed: bool | None = None
     status: str = "infrastructure_error"
     components: Mapping[str, float | None] = field(default_factory=dict)
     flags: Sequence[str] = ()
+    why: str = ""
 
     @property
     def judged(self) -> bool:
@@ -97,10 +98,10 @@ def score_of(scored: Scored, options: RewardOptions) -> float:
         return float(scored.reward)
     if options.infrastructure_error_score is None:
         raise NotJudgedError(
-            "a sample could not be judged: an infrastructure error of the grader, which its log explains. Grade it "
-            "again, or give infrastructure_error_score= to have such samples scored"
+            f"a sample could not be judged: {scored.why or 'the grader did not answer'}. Give "
+            "infrastructure_error_score= to have such samples scored"
         )
-    log_once("not_judged", "a sample could not be judged and has infrastructure_error_score")
+    log_once("not_judged", f"a sample could not be judged and has infrastructure_error_score: {scored.why}")
     return float(options.infrastructure_error_score)
 
 
@@ -136,6 +137,11 @@ def _take(found: list[Scored], piece: Piece, answer: RewardsResult) -> None:
     for number, reward, components, flags, verdict in zip(piece.numbers, *parts, strict=True):
         passed = None if reward is None else bool(verdict["passed"])
         found[number] = Scored(reward, passed, str(verdict["status"]), components, flags)
+    for entry in answer.unjudged:
+        number = piece.numbers[entry["row"]]
+        why = f"{entry['type']}: {entry['message']}"
+        found[number] = replace(found[number], why=why)
+        log_once(str(entry["type"]), f"row {number} could not be judged: {why}")
 
 
 def _not_judged(error: InfrastructureError, options: RewardOptions) -> None:

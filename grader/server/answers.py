@@ -19,7 +19,9 @@ from grader.schema import SuiteIdentity, Summary
 from grader.scoring.summary import Tally, summarize
 from grader.server.service import Service
 from grader.status import Status
-from grader.worker.grading import Policy, infrastructure_error
+from grader.suites import inline
+from grader.suites.task import Suite
+from grader.worker.grading import Policy, broken_tests, infrastructure_error
 from grader.worker.program import Program
 
 _log = structlog.get_logger("grader.server")
@@ -77,7 +79,7 @@ class Asked:
                 if missing.pop(verdict["sample_id"], None) is None:
                     _log.error("verdict_not_asked_for", sample_id=verdict["sample_id"])
                     continue
-                take(without_our_affairs(verdict))
+                take(without_our_affairs(verdict, self.batch.suite))
 
     def _with_given_names(self, take: Take) -> Take:
         names = self.task_ids
@@ -137,10 +139,16 @@ def to_json(value: Mapping[str, Any] | Sequence[Any]) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-def without_our_affairs(verdict: VerdictFields) -> VerdictFields:
-    """Leave out of an answer what an infrastructure error says of our folders and machines; the log has it."""
+def without_our_affairs(verdict: VerdictFields, suite: Suite) -> VerdictFields:
+    """Leave out of an answer what an infrastructure error says of our folders, machines and suites; the log has it.
+
+    What is wrong with tests that came with the request is the affair of who sent them.
+    """
     error = verdict["error"]
     if verdict["status"] != Status.INFRASTRUCTURE_ERROR or not error or error["type"] == DEADLINE_EXCEEDED:
+        return verdict
+    broken = broken_tests(verdict) is not None
+    if broken and suite.sha256 == inline.SUITE_SHA256:
         return verdict
     _log.warning(
         "sample_not_judged",
@@ -150,4 +158,6 @@ def without_our_affairs(verdict: VerdictFields) -> VerdictFields:
         error=error["message"],
     )
     said = "this sample could not be judged; send it again"
+    if broken:
+        said = "the tests of this task cannot be used; whoever runs the server finds the reason in its log"
     return {**verdict, "error": {"type": error["type"], "message": said, "line": None}}

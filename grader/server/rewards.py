@@ -36,6 +36,7 @@ from grader.server.problems import Refused
 from grader.server.reward_batches import RewardBatch, make_reward_batch
 from grader.server.service import service_of
 from grader.server.streams import JSON, PiecesResponse
+from grader.status import Status
 from grader.suites.task import Suite, Task
 
 _log = structlog.get_logger("grader.server")
@@ -100,12 +101,24 @@ class GroupOut(BaseModel):
     mean_pass_rate: float | None
 
 
+class UnjudgedOut(BaseModel):
+    """A row that could not be judged, and why. ``type`` is ``BrokenTests`` where its own tests are at fault."""
+
+    row: int
+    type: str
+    message: str
+
+
 class RewardsAnswer(BaseModel):
-    """A reward a row; null where a row could not be judged, which says nothing about it."""
+    """A reward a row; null where a row could not be judged, which says nothing about it.
+
+    ``unjudged`` has an entry for each of those rows.
+    """
 
     rewards: list[float | None]
     components: list[dict[str, float | None]]
     flags: list[list[str]]
+    unjudged: list[UnjudgedOut]
     verdicts: list[Verdict] | None = None
     feedback: list[str] | None = None
     group_features: list[GroupOut] | None = None
@@ -180,6 +193,7 @@ def _empty(wanted: RewardsRequest) -> dict[str, list[Any]]:
         "rewards": [],
         "components": [],
         "flags": [],
+        "unjudged": [],
         **{name: [] for name, asked in parts.items() if asked},
     }
 
@@ -212,6 +226,7 @@ class _Answering:
             "rewards": [result.value for result in results],
             "components": [result.components for result in results],
             "flags": flags,
+            "unjudged": self._unjudged(),
         }
         if self.wanted.include_verdicts:
             answer["verdicts"] = self.verdicts
@@ -220,6 +235,13 @@ class _Answering:
         if self.wanted.include_group_features:
             answer["group_features"] = features
         return to_json(answer)
+
+    def _unjudged(self) -> list[dict[str, Any]]:
+        return [
+            {"row": row, "type": verdict["error"]["type"], "message": verdict["error"]["message"]}
+            for row, verdict in enumerate(self.verdicts)
+            if verdict["status"] == Status.INFRASTRUCTURE_ERROR
+        ]
 
     def _task(self, row: int) -> Task:
         return self.batch.suite.tasks[self.batch.programs[row].task_id]

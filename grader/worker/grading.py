@@ -21,6 +21,8 @@ from grader.worker.requests import Conversation, Usage
 from grader.worker.stdio import StdioGrading
 
 VerdictFields = dict[str, Any]
+BROKEN_TESTS = "BrokenTests"
+"""The type of the error of a sample that could not be judged because its tests are at fault, and nothing of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,3 +165,10 @@ def infrastructure_error(
     raised = Raised(kind, why[:300], 0)
     status = Status.INFRASTRUCTURE_ERROR
     return verdict_without_run(program, task, policy, stamp, attempts, status, raised)
+
+
+def broken_tests(verdict: Mapping[str, Any]) -> str | None:
+    """Return why a sample's tests cannot be used, if that is why it was not judged."""
+    error = verdict["error"]
+    unjudged = verdict["status"] == Status.INFRASTRUCTURE_ERROR
+    return str(error["message"]) if unjudged and error and error["type"] == BROKEN_TESTS else None

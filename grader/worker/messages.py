@@ -26,11 +26,15 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Make the bundle of a task of the suite with this sha256. ``number`` names the job in the answer."""
+    """Make the bundle of a task of the suite with this sha256. ``number`` names the job in the answer.
+
+    ``time_s``: the CPU seconds that the reference may take.
+    """
 
     number: int
     task: Task
     suite_sha256: str
+    time_s: float
 
 
 @dataclass(frozen=True, slots=True)

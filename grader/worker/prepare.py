@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from grader.errors import SuiteError
 from grader.judge.compare import tolerances
 from grader.judge.stream import read_raised
+from grader.limits import Limits
 from grader.sandbox.runner import wire
 from grader.sandbox.runner.decoding import DecodeError, Foreign, decode
 from grader.sandbox.runner.encoding import encode
@@ -16,22 +17,25 @@ from grader.sandbox.runner.function import encode_bounded
 from grader.status import Status
 from grader.suites.task import FunctionTests, StdioTests, Task
 from grader.worker.bundle import BundleStore, Header, StdioAnswers, encode_inputs, expected_stream
-from grader.worker.functions import comparison_needs_value, reference_limits, split_frames
+from grader.worker.functions import REFERENCE_TIME_S, comparison_needs_value, reference_limits, split_frames
 from grader.worker.requests import Conversation, RunRequest, collect_into, function_payload, run_limits
 from grader.worker.stdio import judge_run, run_program
 
 
-def prepare(task: Task, store: BundleStore) -> Conversation[None]:
-    """Make and write what the task's tests need. Raises SuiteError where its reference fails."""
+def prepare(task: Task, store: BundleStore, time_s: float = REFERENCE_TIME_S) -> Conversation[None]:
+    """Make and write what the task's tests need. ``time_s``: the CPU seconds that its reference may take.
+
+    Raises SuiteError where its reference fails.
+    """
+    limits = reference_limits(time_s)
     if any(isinstance(group.tests, FunctionTests) for group in task.groups):
-        yield from _prepare_functions(task, store)
+        yield from _prepare_functions(task, store, limits)
     if any(isinstance(group.tests, StdioTests) for group in task.groups):
-        yield from _prepare_stdio(task, store)
+        yield from _prepare_stdio(task, store, limits)
 
 
-def _prepare_stdio(task: Task, store: BundleStore) -> Conversation[None]:
+def _prepare_stdio(task: Task, store: BundleStore, limits: Limits) -> Conversation[None]:
     answers = StdioAnswers({}, {})
-    limits = reference_limits()
     for group in task.groups:
         if not isinstance(group.tests, StdioTests):
             continue
@@ -55,11 +59,11 @@ def _prepare_stdio(task: Task, store: BundleStore) -> Conversation[None]:
     store.write_stdio(task, answers)
 
 
-def _prepare_functions(task: Task, store: BundleStore) -> Conversation[None]:
+def _prepare_functions(task: Task, store: BundleStore, limits: Limits) -> Conversation[None]:
     groups = [group for group in task.groups if isinstance(group.tests, FunctionTests)]
     inputs = [group.tests.inputs() for group in groups if isinstance(group.tests, FunctionTests)]
     encoded = b"".join(encode_inputs(group) for group in inputs)
-    reference = yield from _reference_answers(task, encoded, sum(map(len, inputs)))
+    reference = yield from _reference_answers(task, encoded, sum(map(len, inputs)), limits)
     frames = reference.frames
     begin = 0
     switches = []
@@ -101,12 +105,11 @@ class _Reference:
     peak_memory_bytes: int
 
 
-def _reference_answers(task: Task, inputs: bytes, tests: int) -> Conversation[_Reference]:
+def _reference_answers(task: Task, inputs: bytes, tests: int, limits: Limits) -> Conversation[_Reference]:
     given = all(isinstance(group.tests, FunctionTests) and group.tests.expected for group in task.groups)
     if given or not task.reference:
         return _Reference([b""] * tests, array("d", bytes(8 * tests)), 0)
     received = bytearray()
-    limits = reference_limits()
     done = yield RunRequest(
         payloads=(
             function_payload(task.reference, task.entry_point, inputs, stop_at_error=True, timing=True),
@@ -118,8 +121,9 @@ def _reference_answers(task: Task, inputs: bytes, tests: int) -> Conversation[_R
     )
     answers = split_frames(bytes(received))
     if len(answers) != tests + 2 or answers[-1][0] != wire.FINISHED:
+        answered = sum(kind in (wire.VALUE, wire.DIGEST) for kind, _ in answers)
         raise SuiteError(
-            f"the reference solution of {task.task_id} answered {max(len(answers) - 1, 0)} of {tests} tests "
+            f"the reference solution of {task.task_id} answered {answered} of {tests} tests "
             f"({_what_happened(answers)}; {done.ended})"
         )
     kinds = {kind for kind, _ in answers[1:-1]}

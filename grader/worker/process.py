@@ -18,7 +18,7 @@ from grader.limits import Limits
 from grader.sandbox.cell import Answers, Cell, Done
 from grader.worker.bundle import BundleStore
 from grader.worker.execution import Executed, execute
-from grader.worker.grading import VerdictFields, grade, infrastructure_error
+from grader.worker.grading import BROKEN_TESTS, VerdictFields, grade, infrastructure_error
 from grader.worker.link import Link
 from grader.worker.messages import (
     Alive,
@@ -138,7 +138,7 @@ class Worker:
             store = BundleStore(self._setup.cache, job.suite_sha256, self._setup.cells.key)
             self._stores[job.suite_sha256] = store
         if isinstance(job, Prepare):
-            return prepare(job.task, store)
+            return prepare(job.task, store, job.time_s)
         return grade(job.program, job.task, store, job.policy, self._stamp, job.attempts, job.part)
 
     def _advance(self, job: Job, conversation: Conversation[Any], done: Done | None) -> None:
@@ -219,8 +219,9 @@ class Worker:
             self._reports.append(Prepared(job.number, str(error)))
         else:
             assert isinstance(job, Grade)  # to execute a program, nothing is read that could be damaged
+            kind = BROKEN_TESTS if isinstance(error, SuiteError) else "InfrastructureError"
             result = infrastructure_error(
-                job.program, job.task, job.policy, self._stamp, job.attempts, str(error)
+                job.program, job.task, job.policy, self._stamp, job.attempts, str(error), kind
             )
             self._reports.append(Graded(job.number, result))
 

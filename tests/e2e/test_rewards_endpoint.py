@@ -30,6 +30,13 @@ HALF = "def add(a, b):\n    return a + b if a < 5 else 0\n"
 WRONG = "def add(a, b):\n    return 0\n"
 BROKEN = "def add(a, b:\n"
 MISWEIGHED = {"sum": ["binary", {"name": "tiered", "weights": {"base": "1"}}]}
+RAISES = {**ADD, "reference": "def add(a, b): return a / 0"}
+PRINTS = {"kind": "stdio", "inputs": ["1\n"], "reference": "print(1 / 0)"}
+IMPORTS = {
+    "kind": "assertions",
+    "tests": "import no_such_module\nfrom solution import add\ndef test_it():\n    assert add(1, 2) == 3",
+}
+APIS = ("openrlhf", "slime", "nemo-gym", "open-instruct")
 CHEAT = "import os\ndef add(a, b):\n    os._exit(0)\n"
 
 
@@ -39,15 +46,15 @@ class Service:
     def __init__(self) -> None:
         self.runner = asyncio.Runner()
         grading = make_grading(PoolOptions(workers=1, limits=Limits(time_floor_s=1.0)))
-        self.app = create_app(ServerSettings(), grading, standard_parts(None))
+        self.app = create_app(ServerSettings(), grading, standard_parts(None, APIS))
         self.lifespan = self.app.router.lifespan_context(self.app)
         self.runner.run(self.lifespan.__aenter__())
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app), base_url="http://front", timeout=300
         )
 
-    def post(self, **body: Any) -> httpx.Response:
-        return self.runner.run(self.client.post("/v1/rewards", json=body))
+    def post(self, path: str = "/v1/rewards", **body: Any) -> httpx.Response:
+        return self.runner.run(self.client.post(path, json=body))
 
     def rewards(self, completions: list[Any], **body: Any) -> dict[str, Any]:
         answer = self.post(completions=completions, **body)
@@ -182,17 +189,59 @@ def test_feedback_shows_inputs_of_visible_groups_only(service):
 
 
 def test_tests_that_cannot_be_used_are_no_reason_for_a_reward_of_0(service):
-    broken = {
-        "kind": "assertions",
-        "tests": "import no_such_module\nfrom solution import add\ndef test_it():\n    assert add(1, 2) == 3",
-    }
+    tests = [RAISES, RAISES, PRINTS, IMPORTS, ADD]
     found = service.rewards(
-        [RIGHT, RIGHT], tests=[broken, ADD], reward={"sum": ["binary", "tiered"]}, include_verdicts=True
+        [RIGHT] * 5, tests=tests, reward={"sum": ["binary", "tiered"]}, include_verdicts=True
     )
-    assert found["rewards"][0] is None
+    assert found["rewards"] == [None] * 4 + [pytest.approx(2.0)]
     assert set(found["components"][0].values()) == {None}
-    assert found["rewards"][1] == pytest.approx(2.0)
-    assert found["verdicts"][0]["status"] == "infrastructure_error"
+    assert {verdict["status"] for verdict in found["verdicts"][:4]} == {"infrastructure_error"}
+    assert [(entry["row"], entry["type"]) for entry in found["unjudged"]] == [
+        (row, "BrokenTests") for row in range(4)
+    ]
+    whys = [entry["message"] for entry in found["unjudged"]]
+    assert "ZeroDivisionError: division by zero" in whys[0]
+    assert whys[0] == whys[1]
+    assert "the reference program ended with runtime_error" in whys[2]
+    assert "no_such_module" in whys[3]
+
+
+def test_tests_of_a_sample_that_cannot_be_used_leave_the_others_alone(service):
+    samples = [
+        {"task_id": name, "sample_id": name, "solution": RIGHT, "tests": tests}
+        for name, tests in (("broken", RAISES), ("good", ADD))
+    ]
+    answer = service.post("/v1/grade", samples=samples).json()
+    assert [verdict["status"] for verdict in answer["verdicts"]] == ["infrastructure_error", "passed"]
+    assert answer["verdicts"][0]["error"]["type"] == "BrokenTests"
+    assert "ZeroDivisionError" in answer["verdicts"][0]["error"]["message"]
+
+
+def test_foreign_apis_say_which_tests_cannot_be_used(service):
+    label = json.dumps(RAISES)
+    asked = {"prompt": "Add!", "response": RIGHT, "label": label}
+    places = {
+        "label": service.post("/slime/reward", **asked),
+        "labels[0]": service.post(
+            "/openrlhf/reward", query=[f"Add!{RIGHT}"], prompts=["Add!"], labels=[label]
+        ),
+        "tests[1]": service.post(
+            "/test_program",
+            program=RIGHT,
+            tests=["assert add(1, 2) == 3", "from solution import add\nimport no_such\nassert add(1, 2)"],
+            max_execution_time=1.0,
+        ),
+    }
+    for place, answer in places.items():
+        assert answer.status_code == 422, answer.text
+        assert [error["place"] for error in answer.json()["errors"]] == [place]
+    assert "ZeroDivisionError" in places["label"].text
+    said = {"output": [{"type": "message", "content": [{"type": "output_text", "text": RIGHT}]}]}
+    row = {"responses_create_params": {}, "response": said, "verifier_metadata": {"unit_tests": RAISES}}
+    assert service.post("/verify", **row).status_code == 422
+    masked = service.post("/verify?infrastructure_error=mask", **row).json()
+    assert (masked["mask_sample"], masked["reward"]) == (True, 0.0)
+    assert "ZeroDivisionError" in masked["failure_reason"]
 
 
 def test_a_row_that_was_not_judged_in_time_has_no_reward(service):
@@ -203,7 +252,7 @@ def test_a_row_that_was_not_judged_in_time_has_no_reward(service):
 
 
 def test_an_empty_batch_has_an_empty_answer(service):
-    assert service.rewards([]) == {"rewards": [], "components": [], "flags": []}
+    assert service.rewards([]) == {"rewards": [], "components": [], "flags": [], "unjudged": []}
     assert service.rewards([], suite="starter", task_ids=[], include_verdicts=True)["verdicts"] == []
 
 

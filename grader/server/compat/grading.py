@@ -17,13 +17,16 @@ from grader.run import program_of
 from grader.samples import GivenSample
 from grader.server.answers import Asked, in_order
 from grader.server.auth import Caller
-from grader.server.problems import Refused
+from grader.server.problems import FieldError, Refused
 from grader.server.service import service_of
 from grader.server.streams import while_connected
 from grader.status import Status
 from grader.suites.inline import InlineTasks
 from grader.suites.task import Suite
+from grader.worker.grading import broken_tests
 from grader.worker.program import Program
+
+_MAX_ERRORS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ async def grade_inline(
         limits=limits,
         fail_fast=fail_fast,
         timeout_s=timeout_s,
+        places=[place for place, _ in tests],
     )
 
 
@@ -75,11 +79,13 @@ async def grade_by_suite(
     limits: Limits,
     fail_fast: bool,
     timeout_s: float | None,
+    places: Sequence[str] = (),
 ) -> Judged:
     """Grade one program by tasks of a suite, all of them with the same entry point.
 
-    Raises Refused for too many samples a second, InfrastructureError where one of the tasks could not be judged within
-    ``timeout_s``: half a result would be taken for a whole one.
+    ``places``: where in the request the tests of each task are, if they came with it. Raises Refused for too many
+    samples a second and for tests of the request that fail by themselves, InfrastructureError where one of the tasks
+    could not be judged within ``timeout_s``: half a result would be taken for a whole one.
     """
     caller.take_samples(len(task_ids))
     service, owner = service_of(request), caller.owner
@@ -100,6 +106,13 @@ async def grade_by_suite(
     verdicts: list[VerdictFields] = []
     await while_connected(request.receive, asked.collect(verdicts.append))
     found = in_order(batch, verdicts)
+    broken = [
+        FieldError(place, why)
+        for place, one in zip(places, found, strict=False)
+        if (why := broken_tests(one))
+    ]
+    if broken:
+        raise Refused(errors=broken[:_MAX_ERRORS])
     for verdict in found:
         if verdict["status"] == Status.INFRASTRUCTURE_ERROR:
             error = verdict["error"] or {}

@@ -22,6 +22,7 @@ from grader.server.answers import to_json
 from grader.server.auth import AnyCaller
 from grader.server.bodies import read_model
 from grader.server.compat.rewarding import (
+    BrokenTestsError,
     Rewarded,
     RewardParameter,
     Single,
@@ -129,12 +130,16 @@ async def verify(
         except InfrastructureError:
             if infrastructure_error == "refuse":
                 raise
-            answer = {
-                "reward": 0.0,
-                "mask_sample": True,
-                "failure_reason": "the grader could not judge this sample",
-            }
+            answer = _masked("the grader could not judge this sample")
+        except BrokenTestsError as error:
+            if infrastructure_error == "refuse":
+                raise
+            answer = _masked(error.detail)
     return Response(to_json({**wanted.model_dump(), **answer}), media_type=JSON)
+
+
+def _masked(why: str) -> dict[str, Any]:
+    return {"reward": 0.0, "mask_sample": True, "failure_reason": why}
 
 
 @takes(SessionRequest)

@@ -1,7 +1,8 @@
 """What the endpoints share whose contract is a reward a sample: single samples are gathered into batches.
 
 These clients send one sample a request, thousands of them at once, and take an answer that is no number for a mistake
-of theirs. So a sample that could not be judged is refused with 503, after which they send it again.
+of theirs. So a sample that could not be judged is refused with 503, after which they send it again; one that cannot be
+judged, because its own tests fail, with 422.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import Query, Request
@@ -30,6 +31,7 @@ from grader.server.rewards import KnowsReferences, Refusals, RewardsRequest, ref
 from grader.server.service import Service, service_of
 from grader.server.streams import while_connected
 from grader.suites.labels import Label, read_label
+from grader.worker.grading import broken_tests
 
 _SHARED = "compat_rewards"
 # The shortest time-out of these clients is 60 s: that of NeMo-Gym's in verifiers.
@@ -57,13 +59,22 @@ class Single:
 
 @dataclass(frozen=True, slots=True)
 class Rewarded:
-    """What came of a sample. ``value`` is None where it could not be judged."""
+    """What came of a sample. ``value`` is None where it could not be judged.
+
+    ``broken``: why its own tests cannot be used; "" where they can. ``label_place`` is the place that they came from.
+    """
 
     value: float | None
     passed: bool
     status: str
     flags: Sequence[str]
     components: dict[str, float | None]
+    broken: str = ""
+    label_place: str = ""
+
+
+class BrokenTestsError(Refused):
+    """A sample cannot be judged because its own tests fail: to send it again would not help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +103,7 @@ async def rewarded(
 
     async def one(kind: _Kind, sample: Single) -> Rewarded:
         with _placed(sample):
-            return await gatherer.submit(kind, sample)
+            return replace(await gatherer.submit(kind, sample), label_place=sample.label_place)
 
     async def every() -> list[Rewarded]:
         async with asyncio.TaskGroup() as group:
@@ -116,7 +127,13 @@ def label_at(place: str, value: Any) -> Label:
 
 
 def judged(found: Rewarded) -> float:
-    """Return the reward. Raises InfrastructureError, which is answered with 503, where there is none."""
+    """Return the reward.
+
+    Where there is none, raises BrokenTestsError (422) for a sample whose own tests are at fault, and otherwise
+    InfrastructureError, which is answered with 503.
+    """
+    if found.broken:
+        raise BrokenTestsError(found.broken, place=found.label_place)
     if found.value is None:
         raise InfrastructureError("a sample was not judged; the log has the reason")
     return found.value
@@ -185,7 +202,12 @@ async def _grade(service: Service, kind: _Kind, samples: list[Single]) -> list[R
 
 def _rewarded(result: RewardResult, verdict: VerdictFields, flags: Sequence[str]) -> Rewarded:
     return Rewarded(
-        result.value, bool(verdict["passed"]), str(verdict["status"]), flags, dict(result.components)
+        result.value,
+        bool(verdict["passed"]),
+        str(verdict["status"]),
+        flags,
+        dict(result.components),
+        broken_tests(verdict) or "",
     )
 
 

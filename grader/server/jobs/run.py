@@ -136,11 +136,11 @@ class JobRun:
                 position = missing.pop(verdict["sample_id"], None)
                 if position is None:
                     continue
-                await self._take(position, verdict)
+                await self._take(position, without_our_affairs(verdict, batch.suite))
 
     async def _take(self, position: int, verdict: VerdictFields) -> None:
         task_id = self._work.task_ids.get(verdict["sample_id"], verdict["task_id"])
-        verdict = without_our_affairs({**verdict, "task_id": task_id})
+        verdict = {**verdict, "task_id": task_id}
         self._tally.add(verdict)
         self._stamp = verdict["sandbox"]
         entry = Entry(position, str(verdict["status"]), to_json(verdict).decode())

@@ -23,7 +23,8 @@ ODD = ["", "\ud800", "a\0b"]
 class FakeEngine:
     """Grades with a window of running programs; loses some; yields in random order."""
 
-    def __init__(self, seed=0, window=3, losses=()):
+    def __init__(self, seed=0, window=3, losses=(), loss="CellLostError"):
+        self.loss = loss
         self.ran = []
         self.rounds = 0
         self.losses = set(losses)
@@ -41,14 +42,14 @@ class FakeEngine:
             running += islice(programs, self._window - len(running))
 
     def verdict(self, program):
-        status = "passed" if program.source in PASSING else "wrong_answer"
+        status, error = "passed" if program.source in PASSING else "wrong_answer", program.source
         if program.sample_id in self.losses:
-            status = "infrastructure_error"
+            status, error = "infrastructure_error", {"type": self.loss, "message": "", "line": None}
         return {
             "task_id": program.task_id,
             "sample_id": program.sample_id,
             "status": status,
-            "error": program.source,
+            "error": error,
             "extraction": program.how,
             "cached": False,
         }
@@ -94,6 +95,13 @@ def test_a_lost_sample_is_never_copied():
     found = graded(engine, programs(PASSING[:1] * 4))
     assert [program.sample_id for program in engine.ran] == ["T/0:0", "T/0:1"]
     assert [found[f"T/0:{n}"]["status"] for n in range(4)] == ["infrastructure_error"] + ["passed"] * 3
+
+
+def test_that_tests_are_broken_is_copied():
+    engine = FakeEngine(losses=["T/0:0"], loss="BrokenTests")
+    found = graded(engine, programs(PASSING[:1] * 4))
+    assert [program.sample_id for program in engine.ran] == ["T/0:0"]
+    assert {verdict["status"] for verdict in found.values()} == {"infrastructure_error"}
 
 
 def test_all_are_lost():

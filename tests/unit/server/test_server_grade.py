@@ -11,10 +11,12 @@ from fastapi import APIRouter
 from grader.dispatch.contract import PoolState
 from grader.errors import SandboxError
 from grader.schema import Summary, Verdict
-from grader.server.answers import to_json
+from grader.server.answers import to_json, without_our_affairs
 from grader.server.models import GradeAnswer
 from grader.server.service import Part
 from grader.server.settings import ServerSettings
+from grader.suites import registry
+from grader.suites.inline import inline_suite
 
 NDJSON = {"accept": "application/x-ndjson"}
 
@@ -118,6 +120,16 @@ def test_what_an_infrastructure_error_says_of_the_machine_stays_here(front):
     error = answer.json()["verdicts"][0]["error"]
     assert error["type"] == "CellLostError"
     assert "/var/lib" not in answer.text
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_why_tests_are_broken_is_told_to_who_sent_them_alone(own):
+    suite = inline_suite([]) if own else registry.load("starter")
+    error = {"type": "BrokenTests", "message": "the setup fails: FileNotFoundError", "line": None}
+    verdict = {"task_id": "t", "sample_id": "s", "status": "infrastructure_error", "error": error}
+    said = without_our_affairs(verdict, suite)["error"]
+    assert said["type"] == "BrokenTests"
+    assert ("FileNotFoundError" in said["message"]) is own
 
 
 def test_identical_programs_run_once_unless_the_cache_is_not_wanted(front):
