@@ -123,6 +123,8 @@ class WorkerActor:
         def hear(reports: Sequence[Report]) -> None:
             if incarnation != self._incarnation:
                 return
+            if self._folder:
+                self._folder.release(reports)
             for report in reports:
                 if isinstance(report, Ready) and not ready.done():
                     ready.set_result(report.stamp)
@@ -209,6 +211,8 @@ class WorkerActor:
             await asyncio.sleep(_WATCH_S)
             if self._child is not None:
                 _ = self._child.silent
+            if self._folder is not None:
+                self._folder.mark_held(time.monotonic())
 
 
 def _check_room(cache: Path) -> None:

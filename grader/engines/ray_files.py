@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from grader.engines.ray_node import NodeFolder, identity_of, write_once
+from grader.suites import inline
+from grader.worker.bundle import BundleStore
+from grader.worker.eviction import KEPT_S
 from grader.worker.messages import Grade, Prepare
 
 _KEPT_NAMES = 20_000  # a folder; inline tests bring ever new ones
+# A node does not remove what was used in the last KEPT_S; the rest is for the way there.
+_TRUSTED_S = KEPT_S / 2
 
 
 class ClusterFiles:
@@ -23,22 +29,38 @@ class ClusterFiles:
         self._cache = cache
         self._own = identity_of(cache)
         self._folder = NodeFolder(cache, key)
-        self._at: defaultdict[str, OrderedDict[str, None]] = defaultdict(OrderedDict)
+        # When each was last used there; what nodes remove is in a folder of its own.
+        self._at: defaultdict[str, OrderedDict[str, float]] = defaultdict(OrderedDict)
+        self._removable = str(BundleStore(cache, inline.SUITE_SHA256, key).folder.relative_to(cache)) + "/"
 
     def names(self, job: Grade | Prepare) -> list[str]:
         """Return the names, in a cache folder, of what a job's task needs."""
         return self._folder.names(job)
 
-    def missing(self, folder: str, names: Iterable[str]) -> set[str]:
-        """Return those of the names that a folder is not known to have."""
-        return set() if folder == self._own else {name for name in names if name not in self._at[folder]}
+    def missing(self, folder: str, names: Iterable[str], now: float | None = None) -> set[str]:
+        """Return those of the names that a folder is not known to have; the others are used there now.
 
-    def note(self, folder: str, names: Iterable[str]) -> None:
-        """Note that a folder has files now."""
+        ``now`` is of a clock that nobody sets, in seconds.
+        """
+        if folder == self._own:
+            return set()
+        now = time.monotonic() if now is None else now
+        known, missing = self._at[folder], set()
+        for name in names:
+            used_at = known.get(name)
+            if used_at is None or (name.startswith(self._removable) and now - used_at > _TRUSTED_S):
+                missing.add(name)
+            else:
+                known[name] = now
+                known.move_to_end(name)
+        return missing
+
+    def note(self, folder: str, names: Iterable[str], now: float | None = None) -> None:
+        """Note that a folder has files now; ``now`` as in ``missing``."""
         if folder == self._own:
             return
         known = self._at[folder]
-        known.update(dict.fromkeys(names))
+        known.update(dict.fromkeys(names, time.monotonic() if now is None else now))
         while len(known) > _KEPT_NAMES:
             known.popitem(last=False)
 

@@ -13,40 +13,85 @@ from pathlib import Path
 
 from grader.suites import inline
 from grader.worker.bundle import BundleStore
-from grader.worker.eviction import evict, mark_used
-from grader.worker.messages import Cancel, Grade, Job, Prepare
+from grader.worker.eviction import KEPT_S, MAX_BYTES, evict, mark_used
+from grader.worker.messages import Cancel, Grade, Graded, Job, Lost, Prepare, Prepared, Report
 
 _KEPT_STORES = 64
-_TIDIED_AFTER = 256  # new files, before the folder is looked through again
+# New files, and their bytes, before the folder is looked through again. Each worker of a node counts its own.
+_TIDIED_AFTER = 256
+_TIDIED_AFTER_BYTES = 64 << 20
+_MARKED_EVERY_S = KEPT_S / 10
 
 
 class NodeFolder:
-    """A node's cache folder, as an actor sees it; ``key`` names what programs find in the node's cells."""
+    """A node's cache folder, as an actor sees it; ``key`` names what programs find in the node's cells.
 
-    def __init__(self, cache: Path, key: str) -> None:
-        self._cache, self._key = cache, key
+    Expected answers of inline tests are removed where they take more than ``max_bytes``, the longest unused first. The
+    node's other actors do so too, and know nothing of this one's jobs: what a job here needs is marked as used, again
+    and again, until the job is done.
+    """
+
+    def __init__(self, cache: Path, key: str, max_bytes: int = MAX_BYTES) -> None:
+        self._cache, self._key, self._max_bytes = cache, key, max_bytes
         self._stores: OrderedDict[str, BundleStore] = OrderedDict()
-        self._untidied = 0
+        self._held: dict[int, list[Path]] = {}  # files of inline tests, by the job that needs or makes them
+        self._marked_at = -KEPT_S
+        self._untidied = self._untidied_bytes = 0
 
     async def receive(self, files: Mapping[str, bytes]) -> None:
         """Write the files that are missing, by their names. Raises OSError where that is not possible."""
         for name, data in files.items():
             if not (self._cache / name).is_file():
                 await asyncio.to_thread(write_once, self._cache / name, data)
-                self._untidied += 1
-        if self._untidied >= _TIDIED_AFTER:
-            self._untidied = 0
-            await asyncio.to_thread(evict, self._store(inline.SUITE_SHA256).folder)
+                self._count(len(data))
+        await self._tidy()
 
     def require(self, messages: Sequence[Job | Cancel]) -> None:
-        """Check that the expected answers of all tasks to be graded are here. Raises FileNotFoundError."""
+        """Check that the expected answers of all tasks to be graded are here, and see that they stay until ``release``.
+
+        Raises FileNotFoundError.
+        """
         for message in messages:
-            if isinstance(message, Grade):
+            if isinstance(message, Cancel):
+                for number in message.numbers:
+                    self._held.pop(number, None)
+            elif isinstance(message, Grade | Prepare):
                 files = self._store(message.suite_sha256).files(message.task)
-                for file in files:
-                    file.stat()
+                if isinstance(message, Grade):
+                    for file in files:
+                        file.stat()
                 if message.suite_sha256 == inline.SUITE_SHA256:
                     mark_used(files)
+                    self._held[message.number] = files
+
+    def release(self, reports: Sequence[Report]) -> None:
+        """Take that jobs are done."""
+        for report in reports:
+            if isinstance(report, Graded | Lost | Prepared):
+                files = self._held.pop(report.number, [])
+                if isinstance(report, Prepared) and not report.error:
+                    for file in files:
+                        with contextlib.suppress(OSError):
+                            self._count(file.stat().st_size)
+
+    def mark_held(self, now: float) -> None:
+        """Mark what the jobs here need as used, if it is time; ``now`` is of a clock that nobody sets, in seconds."""
+        if now - self._marked_at >= _MARKED_EVERY_S:
+            self._marked_at = now
+            for files in self._held.values():
+                mark_used(files)
+
+    def _count(self, size: int) -> None:
+        self._untidied += 1
+        self._untidied_bytes += size
+
+    async def _tidy(self) -> None:
+        if self._untidied < _TIDIED_AFTER and self._untidied_bytes < _TIDIED_AFTER_BYTES:
+            return
+        self._untidied = self._untidied_bytes = 0
+        folder = self._store(inline.SUITE_SHA256).folder
+        kept = [file for files in self._held.values() for file in files]
+        await asyncio.to_thread(evict, folder, max_bytes=self._max_bytes, kept=kept)
 
     def names(self, job: Grade | Prepare) -> list[str]:
         """Return the names, in any cache folder, of what a job's task needs."""
