@@ -19,8 +19,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 @app.command("list")
 def list_suites(as_json: JsonOption = False) -> None:
     """List the suites that have a name, and where their files are on this machine."""
+    from grader import settings
     from grader.suites import registry
 
+    settings.data_dir()
     found = registry.available()
     if as_json:
         typer.echo(json.dumps([_as_json(info) for info in found], indent=2))

@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 def print_summary(summary: Summary, plan: Plan | None) -> None:
     """Print pass@k with its intervals, what became of the samples, and what it cost, on stdout."""
     console = Console(highlight=False)
+    suite = summary.suite
+    title = f"{suite.name} {suite.version}: {summary.samples} samples, {summary.tasks} tasks"
+    console.print(title, markup=False, soft_wrap=True)
     console.print(_scores(summary), _statuses(summary), sep="\n")
     for note in _notes(summary, plan):
         console.print(note, markup=False, soft_wrap=True)
 
 
 def _scores(summary: Summary) -> Table:
-    suite = summary.suite
-    title = f"{suite.name} {suite.version}: {summary.samples} samples, {summary.tasks} tasks"
-    table = Table(title=title, title_justify="left")
+    table = Table()
     table.add_column("passes")
     ks = list(next(iter(summary.pass_at_k.values()), {}))
     for k in ks:

@@ -81,7 +81,12 @@ def prepare_root(
     final = cache / "roots" / root_key(packages)
     if final.is_dir():
         return final
-    final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SandboxError(
+            f"the cache folder {cache} cannot be written to ({error.strerror}); set GRADER_CACHE_DIR to one that can be"
+        ) from error
     with _locked(final.parent / "lock"):
         if final.is_dir():
             return final

@@ -11,7 +11,8 @@ import logging
 import resource
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 
 import structlog
@@ -94,7 +95,7 @@ def run(settings: ServerSettings, grading: Grading, parts: Sequence[Part] = ()) 
     _log.info("serving", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", engine=settings.engine)
     # What uvicorn says of its own start and end, our events say.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    with listening:
+    with listening, _own_errors_said_once(service):
         try:
             server.run([listening])
         except SystemExit as end:
@@ -105,6 +106,21 @@ def run(settings: ServerSettings, grading: Grading, parts: Sequence[Part] = ()) 
     return server.killed_by
 
 
+@contextmanager
+def _own_errors_said_once(service: Service) -> Iterator[None]:
+    """Keep uvicorn from logging a traceback of what ``run`` raises, whose message says what to do."""
+    logger = logging.getLogger("uvicorn.error")
+
+    def unsaid(record: logging.LogRecord) -> bool:
+        return not isinstance(service.startup_error, GraderError)
+
+    logger.addFilter(unsaid)
+    try:
+        yield
+    finally:
+        logger.removeFilter(unsaid)
+
+
 def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket. Raises InputError where the address is not one, or taken."""
     try:
@@ -113,7 +129,9 @@ def listen(host: str, port: int) -> socket.socket:
         )[0]
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise InputError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+        raise InputError(
+            f"cannot listen on {host} port {port}: {error.strerror or error}; give another --port or --host"
+        ) from error
 
 
 def _config(app: object, settings: ServerSettings) -> uvicorn.Config:

@@ -71,10 +71,12 @@ def load(name_or_path: str, *, data_dir: Path | None = None) -> Suite:
 
     Raises:
         SuiteError: the name is unknown, no file can be had, or the file is not the pinned one or malformed.
+        InputError: ``GRADER_DATA_DIR`` names no folder.
 
     """
     pin = PIN_OF_NAME.get(name_or_path.lower())
     if pin is not None:
+        data_dir = settings.data_dir() if data_dir is None else data_dir
         return _load_pinned(pin, _find(pin, data_dir) or _fetch(pin))
     path = Path(name_or_path)
     if path.is_file():

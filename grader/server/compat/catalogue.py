@@ -40,9 +40,10 @@ def chosen_apis(given: Sequence[str] | None) -> tuple[str, ...]:
     if not names:
         return DEFAULT
     if NONE in names:
-        if len(names) > 1:
+        others = [name for name in names if name != NONE]
+        if others:
             raise InputError(
-                f"--compat {NONE} and --compat {names[0]} contradict each other; give one of them"
+                f"--compat {NONE} and --compat {others[0]} contradict each other; give one of them"
             )
         return ()
     for name in names:
