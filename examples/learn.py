@@ -1,6 +1,6 @@
 """A small model learns to write programs from nothing but rewards: GRPO in plain PyTorch, rewarded over HTTP.
 
-    pip install 'grader[client,server]' torch --extra-index-url https://download.pytorch.org/whl/cpu
+    pip install '.[client,server]' torch --extra-index-url https://download.pytorch.org/whl/cpu
     python examples/learn.py --steps 100
 
 It starts a service of its own, unless --url or GRADER_URL names one. What the model writes is the starter suite's

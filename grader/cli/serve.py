@@ -106,6 +106,7 @@ def serve(
         max_body_bytes=max_body_bytes,
         max_connections=max_connections,
     )
+    settings.data_dir()
     if no_jobs and database_url is not None:
         raise InputError("--no-jobs and --database-url contradict each other; give one of them")
     parts = standard_parts(None if no_jobs else _database_url(database_url), chosen_apis(compat))
@@ -166,5 +167,5 @@ def _check_installed() -> None:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"grader serve needs {error.name}; install it with: pip install 'grader[server]'"
+            f"grader serve needs {error.name}; install it with: pip install '.[server]' in the grader's source folder"
         ) from error

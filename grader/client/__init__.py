@@ -6,7 +6,9 @@ Needs the extra ``client``. See docs/client.md.
 try:
     import httpx as _httpx  # noqa: F401 - to say what is missing before a module below does
 except ImportError as _error:
-    raise ImportError("the client needs httpx: pip install 'grader[client]'") from _error
+    raise ImportError(
+        "the client needs httpx: pip install '.[client]' in the grader's source folder"
+    ) from _error
 
 from grader.client.asynchronous import AsyncGraderClient, AsyncVerdictStream
 from grader.client.config import Timeouts

@@ -150,7 +150,7 @@ def _check_installed() -> None:
         import ray
     except ImportError as error:
         raise InputError(
-            f"the engine 'ray' needs Ray ({error}); install it with: pip install 'grader[ray]'"
+            f"the engine 'ray' needs Ray ({error}); install it with: pip install '.[ray]' in the grader's source folder"
         ) from error
     if tuple(map(int, ray.__version__.split(".")[:2])) < _OLDEST:
         raise InputError(

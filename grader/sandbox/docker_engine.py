@@ -32,7 +32,7 @@ def connect(patience_s: float = 0.0) -> Any:
         import docker  # type: ignore[import-untyped,import-not-found,unused-ignore]
     except ImportError as error:
         raise SandboxError(
-            "the docker sandbox needs the Docker SDK for Python: pip install 'grader[docker]'"
+            "the docker sandbox needs the Docker SDK for Python: pip install '.[docker]' in the grader's source folder"
         ) from error
     where = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
     if not where.startswith("unix://"):

@@ -77,7 +77,7 @@ def make_traces(service_name: str = "grader") -> Traces:
     except ImportError as error:
         raise InputError(
             "an endpoint for traces is set in the environment, but OpenTelemetry is not installed: "
-            "pip install 'grader[traces]', or unset OTEL_EXPORTER_OTLP_ENDPOINT"
+            "pip install '.[traces]' in the grader's source folder, or unset OTEL_EXPORTER_OTLP_ENDPOINT"
         ) from error
     name = os.environ.get("OTEL_SERVICE_NAME") or service_name
     resource = Resource.create({"service.name": name, "service.version": __version__})

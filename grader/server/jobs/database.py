@@ -145,7 +145,7 @@ class Database:
             )
         except ImportError as error:
             raise InputError(
-                "a PostgreSQL database needs the driver: pip install 'grader[postgresql]'"
+                "a PostgreSQL database needs the driver: pip install '.[postgresql]' in the grader's source folder"
             ) from error
 
     def _make_tables(self) -> None:

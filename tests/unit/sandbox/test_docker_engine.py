@@ -33,7 +33,7 @@ def test_a_daemon_elsewhere(monkeypatch):
 
 def test_no_sdk(monkeypatch):
     monkeypatch.setitem(sys.modules, "docker", None)
-    with pytest.raises(SandboxError, match=r"pip install 'grader\[docker\]'"):
+    with pytest.raises(SandboxError, match=r"pip install '\.\[docker\]'"):
         docker_engine.connect()
 
 

@@ -182,7 +182,7 @@ def test_without_an_endpoint_the_sdk_is_not_even_imported() -> None:
 def test_an_endpoint_without_the_sdk_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:9/v1/traces")
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(InputError, match=r"pip install 'grader\[traces\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[traces\]'"):
         make_traces()
 
 
