@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 import time
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Annotated
 import structlog
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
+from fastapi.security.http import HTTPBase
 
 from grader.errors import InputError
 from grader.server.batches import Owner
@@ -162,33 +164,56 @@ def _take(bucket: TokenBucket, amount: float, what: str) -> None:
 
 _BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="an API key")
 _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="api_key", description="an API key")
+# Not HTTPBasic, which answers what it cannot decode by itself.
+_BASIC = HTTPBase(
+    scheme="basic",
+    auto_error=False,
+    scheme_name="basic",
+    description="an API key as the password of any user",
+)
 
 
-async def caller_of(
+async def key_of(
     request: Request,
     bearer: Annotated[object, Security(_BEARER)] = None,
     header: Annotated[object, Security(_HEADER)] = None,
-) -> Caller:
+    basic: Annotated[object, Security(_BASIC)] = None,
+) -> str | None:
+    """Return the key that a request has, in ``X-API-Key`` or ``Authorization``: ``Bearer``, or ``Basic``'s password."""
+    found = request.headers.get("x-api-key")
+    if found:
+        return found
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return given.strip() or None
+    return _password(given) if scheme.lower() == "basic" else None
+
+
+def _password(given: str) -> str | None:
+    """The password of what RFC 7617 has after ``Basic``."""
+    try:
+        _, _, password = base64.b64decode(given.strip(), validate=True).partition(b":")
+    except ValueError:
+        return None
+    return password.decode("utf-8", "replace") or None
+
+
+GivenKey = Annotated[str | None, Depends(key_of)]
+
+
+async def caller_of(request: Request, key: GivenKey) -> Caller:
     """Return who sent a request: the dependency of every route that is not open to all.
 
-    The key is taken from ``Authorization: Bearer`` or ``X-API-Key``. Raises Refused with 401, 403 or 429.
+    Raises Refused with 401, 403 or 429.
     """
     keys = service_of(request).keys
-    caller = Caller(Owner()) if keys is None else keys.caller(_presented(request))
+    if keys is not None and key is None:
+        # Browsers are not asked for Basic: they would send the key along with requests of other sites' pages.
+        said = "an API key is needed: send Authorization: Bearer <key>, X-API-Key, or http://any:<key>@ in the URL"
+        raise Refused(said, status=401, headers=_CHALLENGE)
+    caller = Caller(Owner()) if keys is None or key is None else keys.caller(key)
     request.state.tenant = caller.owner.tenant
     return caller
-
-
-def _presented(request: Request) -> str:
-    header = request.headers.get("x-api-key")
-    if header:
-        return header
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and key.strip():
-        return key.strip()
-    raise Refused(
-        "an API key is needed: send Authorization: Bearer <key>, or X-API-Key", status=401, headers=_CHALLENGE
-    )
 
 
 AnyCaller = Annotated[Caller, Depends(caller_of)]

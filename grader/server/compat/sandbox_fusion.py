@@ -10,13 +10,12 @@ from __future__ import annotations
 import base64
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request, Security
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
-from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
 from grader.limits import MIB, Limits
-from grader.server.auth import Caller, caller_of
+from grader.server.auth import Caller, GivenKey, caller_of
 from grader.server.batches import Owner
 from grader.server.bodies import read_model
 from grader.server.compat.running import (
@@ -93,18 +92,10 @@ class RunCodeResponse(BaseModel):
     files: dict[str, str] = {}
 
 
-_BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="an API key")
-_HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="api_key", description="an API key")
-
-
-async def _caller(
-    request: Request,
-    bearer: Annotated[object, Security(_BEARER)] = None,
-    header: Annotated[object, Security(_HEADER)] = None,
-) -> Caller:
+async def _caller(request: Request, key: GivenKey) -> Caller:
     """Return who sent a request, as ``auth.caller_of`` does; a key's rate is 504 as well."""
     with shed_with(SHED):
-        return await caller_of(request, bearer, header)
+        return await caller_of(request, key)
 
 
 PatientCaller = Annotated[Caller, Depends(_caller)]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -27,6 +31,65 @@ def front_with(make_front, key_file):
 
 def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
+
+
+def basic(credentials: str) -> dict[str, str]:
+    return {"authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"}
+
+
+def test_a_key_in_the_url_opens_the_service(make_front, key_file, problem_in):
+    key = keys.add_key(key_file, "team")
+    front = front_with(make_front, key_file)
+    for user in ("grader", "", "é"):
+        assert front.grade("x", headers=basic(f"{user}:{key}")).status_code == 200
+    for credentials in (f"{key}:", key, f"{key}:grader", f"grader:{key} ", f"a:b:{key}", ":", ""):
+        answer = front.grade("x", headers=basic(credentials))
+        problem_in(answer, 401)
+        assert "basic" not in answer.headers["www-authenticate"].lower()
+    for broken in (
+        "Basic",
+        "Basic %%%",
+        "Basic abc",
+        f"Basic {base64.b64encode(bytes([255, 58, 255])).decode()}",
+    ):
+        problem_in(front.grade("x", headers={"authorization": broken}), 401)
+    disabled = keys.add_key(key_file, "late", disabled=True)
+    problem_in(front_with(make_front, key_file).grade("x", headers=basic(f"u:{disabled}")), 403)
+
+
+@pytest.mark.parametrize("name", ["httpx", "requests", "aiohttp"])
+def test_clients_send_the_key_of_a_url(name):
+    """With their first request, since they are never asked for it."""
+    library = pytest.importorskip(name)
+    seen = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            seen.append(self.headers["authorization"])
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Keep quiet."""
+
+    async def with_aiohttp(url):
+        async with library.ClientSession() as session, session.post(url):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = f"http://user:grd_-_1@127.0.0.1:{server.server_port}/run_code"
+            if name == "aiohttp":
+                asyncio.run(with_aiohttp(url))
+            else:
+                library.post(url, timeout=60)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert seen == [basic("user:grd_-_1")["authorization"]]
 
 
 def test_a_key_opens_the_service_in_either_header(make_front, key_file, problem_in):

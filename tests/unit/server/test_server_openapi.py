@@ -13,7 +13,7 @@ def test_bodies_and_problems_are_documented(front):
     assert set(grade["responses"]["200"]["content"]) == {"application/json", "application/x-ndjson"}
     for status in ("400", "401", "403", "408", "413", "415", "422", "429", "503"):
         assert list(grade["responses"][status]["content"]) == ["application/problem+json"]
-    assert grade["security"] == [{"bearer": []}, {"api_key": []}]
+    assert grade["security"] == [{"bearer": []}, {"api_key": []}, {"basic": []}]
     assert "Retry-After" in grade["responses"]["429"]["headers"]
 
 
