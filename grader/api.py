@@ -48,6 +48,7 @@ def score(
     engine: str | None = None,
     sandbox: str | None = None,
     runtime: str | None = None,
+    image: str | None = None,
     isolation: str = "namespaces",
     one_shot: bool = False,
     allow_missing: Sequence[str] = (),
@@ -71,6 +72,7 @@ def score(
     use_cache: run identical programs of a task once.
     engine, sandbox, workers: by default ``GRADER_ENGINE``, ``GRADER_SANDBOX`` and ``GRADER_WORKERS``.
     runtime: a runtime registered with the Docker daemon, e.g. "runsc" for gVisor; by default the daemon's own.
+    image: another image for Docker's containers than the one that fits this grader, by its name and tag, or its id.
     isolation: "uids" parts samples in Docker's containers by user ids, where the host forbids user namespaces.
     one_shot: give every run of a program a fresh container, from a pool of warm ones.
     allow_missing: isolation layers that may be missing; every verdict is stamped with those in force.
@@ -89,7 +91,7 @@ def score(
     path = Path(samples)
     options = _options(
         engine,
-        _cells(sandbox, runtime, isolation, one_shot, allow_missing),
+        _cells(sandbox, runtime, image, isolation, one_shot, allow_missing),
         workers,
         limits,
         fail_fast,
@@ -117,6 +119,7 @@ def grade(
     engine: str | None = None,
     sandbox: str | None = None,
     runtime: str | None = None,
+    image: str | None = None,
     isolation: str = "namespaces",
     one_shot: bool = False,
     allow_missing: Sequence[str] = (),
@@ -132,7 +135,7 @@ def grade(
     """
     options = _options(
         engine,
-        _cells(sandbox, runtime, isolation, one_shot, allow_missing),
+        _cells(sandbox, runtime, image, isolation, one_shot, allow_missing),
         workers,
         limits,
         fail_fast,
@@ -166,11 +169,17 @@ def _options(
 
 
 def _cells(
-    sandbox: str | None, runtime: str | None, isolation: str, one_shot: bool, allow_missing: Sequence[str]
+    sandbox: str | None,
+    runtime: str | None,
+    image: str | None,
+    isolation: str,
+    one_shot: bool,
+    allow_missing: Sequence[str],
 ) -> CellOptions:
     return CellOptions(
         sandbox=sandbox or settings.sandbox(),
         runtime=runtime,
+        image=image,
         isolation=isolation,
         renewal=Renewal(one_shot=True) if one_shot else None,
         allow_missing=tuple(allow_missing),

@@ -60,6 +60,10 @@ RUNTIME = typer.Option(
     help="A runtime of the Docker daemon, e.g. runsc for gVisor; only with --sandbox docker.",
     metavar="RUNTIME",
 )
+IMAGE = typer.Option(
+    help="Another image than the usual one, as grader images build printed it; only with --sandbox docker.",
+    metavar="IMAGE",
+)
 ISOLATION = typer.Option(
     help="What parts samples in Docker's containers: namespaces, or uids where the host forbids user namespaces."
 )
@@ -95,6 +99,7 @@ def score(
     sandbox: Annotated[SandboxName | None, SANDBOX] = None,
     allow_missing: Annotated[str | None, ALLOW_MISSING] = None,
     runtime: Annotated[str | None, RUNTIME] = None,
+    image: Annotated[str | None, IMAGE] = None,
     isolation: Annotated[str, ISOLATION] = "namespaces",
     one_shot: Annotated[bool, ONE_SHOT] = False,
     workers: Annotated[int | None, WORKERS] = None,
@@ -130,6 +135,7 @@ def score(
             engine=engine.value if engine else None,
             sandbox=sandbox.value if sandbox else None,
             runtime=runtime,
+            image=image,
             isolation=isolation,
             one_shot=one_shot,
             allow_missing=_names(allow_missing, "--allow-missing") if allow_missing is not None else (),

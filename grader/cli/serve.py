@@ -11,6 +11,7 @@ import typer
 from grader.cli.score import (
     ALLOW_MISSING,
     ENGINE,
+    IMAGE,
     ISOLATION,
     ONE_SHOT,
     RUNTIME,
@@ -69,6 +70,7 @@ def serve(
     workers: Annotated[int | None, WORKERS] = None,
     sandbox: Annotated[SandboxName | None, SANDBOX] = None,
     runtime: Annotated[str | None, RUNTIME] = None,
+    image: Annotated[str | None, IMAGE] = None,
     isolation: Annotated[str, ISOLATION] = "namespaces",
     one_shot: Annotated[bool, ONE_SHOT] = False,
     allow_missing: Annotated[str | None, ALLOW_MISSING] = None,
@@ -113,7 +115,7 @@ def serve(
     options = PoolOptions(
         engine=chosen.engine,
         workers=settings.workers() if workers is None else workers,
-        cells=_cells(sandbox, runtime, isolation, one_shot, allow_missing),
+        cells=_cells(sandbox, runtime, image, isolation, one_shot, allow_missing),
         ray_address=ray_address,
     )
     grading = _grading(options)
@@ -135,6 +137,7 @@ def _grading(options: PoolOptions) -> Driver:
 def _cells(
     sandbox: SandboxName | None,
     runtime: str | None,
+    image: str | None,
     isolation: str,
     one_shot: bool,
     allow_missing: str | None,
@@ -149,6 +152,7 @@ def _cells(
     return CellOptions(
         sandbox=backend,
         runtime=runtime,
+        image=image,
         isolation=isolation,
         renewal=renewal,
         allow_missing=tuple(_names(allow_missing, "--allow-missing")) if allow_missing is not None else (),
