@@ -1,13 +1,15 @@
 """The images of container cells, made without a registry from the same recipe as the embedded cell's root.
 
-An image is two layers: a root (``grader.sandbox.rootfs``: interpreter, standard library, packages, bytecode) and the
-runner. Its tag is a hash of both, so a grader asks for exactly the image that it was tested with and can never meet
-the runner of another version.
+An image is a root (``grader.sandbox.rootfs``: interpreter, standard library, packages, bytecode) and the runner. Its
+tag is a hash of both, so a grader asks for exactly the image that it was tested with and can never meet the runner of
+another version. An image from Debian's packages has another interpreter and so another tag; it is used where it is
+named, and nowhere else.
 """
 
 from __future__ import annotations
 
 import compileall
+import fcntl
 import io
 import json
 import os
@@ -19,17 +21,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from grader import settings
 from grader.errors import InputError, SandboxError
-from grader.sandbox import docker_engine, rootfs
+from grader.sandbox import debian_root, docker_engine, rootfs
 from grader.sandbox.runner import wire
 
 # Of the 2018 shared samples, 3 import numpy and none another package that is not in the standard library
 # (docs/docker.md): so numpy it is.
 PACKAGES: dict[str, tuple[str, ...]] = {"python": (), "python-scientific": rootfs.PACKAGES}
 DEFAULT = "python-scientific"
+# What the interpreter of an image that is made without a registry comes from.
+SOURCES = ("machine", "debian")
 LABEL, ROOT_LABEL, RUNNER_LABEL = "grader.sandbox", "grader.root", "grader.runner"
 _RUNNER = Path(__file__).parent / "runner"
 _COMMAND = ["/python/bin/python3", "-P", "-s", "-S", "-B", "-X", "utf8", "/runner"]
@@ -43,7 +47,7 @@ _ENVIRONMENT = {"PATH": "", "LD_LIBRARY_PATH": "/python/lib", "LANG": "C.UTF-8",
 class Image:
     """An image that is there. ``id`` is its digest: it decides what a program finds, so it belongs in cache keys.
 
-    ``root_key`` is that of the root folder it was made from, "" if it was not made from one.
+    ``root_key`` names the interpreter and the packages in it, "" if that is not known.
     """
 
     reference: str
@@ -51,9 +55,15 @@ class Image:
     root_key: str
 
 
-def reference(name: str = DEFAULT) -> str:
-    """Return the name and tag of the image that this grader needs. Raises InputError for an unknown name."""
-    root = rootfs.root_key(_packages(name))
+def reference(name: str = DEFAULT, source: str = "machine") -> str:
+    """Return the name and tag of the image that this grader needs, or of that which ``source`` makes.
+
+    Raises InputError for an unknown name or source, SandboxError for "debian" where this is no Debian.
+    """
+    packages = _packages(name)
+    if source not in SOURCES:
+        raise InputError(f"images are not made from {source!r}; give one of {', '.join(SOURCES)}")
+    root = rootfs.root_key(packages) if source == "machine" else debian_root.recipe_key(packages)
     return f"grader/{name}:{root}-{rootfs.runner_digest()[:12]}"
 
 
@@ -83,59 +93,100 @@ def find(client: Any, wanted: str) -> Image:
                 "one that fits with `grader images build --offline`"
             )
         return image
-    name = wanted.removeprefix("grader/").partition(":")[0]
-    name = name if name in PACKAGES else DEFAULT
+    name, _, tag = wanted.removeprefix("grader/").partition(":")
+    command = f"grader images build {name if name in PACKAGES else DEFAULT} --offline"
+    command += " --from debian" if tag.startswith("debian-") else ""
     raise SandboxError(
-        f"the image {wanted} is missing: make it with `grader images build {name} --offline`. (Its tag is a hash of "
+        f"the image {wanted} is missing: make it with `{command}`. (Its tag is a hash of "
         "the runner, the interpreter and the packages: an image of another version of the grader does not do.)"
     )
 
 
 def build(
-    name: str = DEFAULT, *, offline: bool = True, on_progress: Callable[[str], None] = lambda _step: None
+    name: str = DEFAULT,
+    *,
+    offline: bool = True,
+    source: str = "machine",
+    on_progress: Callable[[str], None] = lambda _step: None,
 ) -> str:
     """Make an image, unless this very one is there, and return its id (``sha256:...``).
 
-    ``offline`` makes it from this machine's interpreter; otherwise Docker builds ``sandbox_images/NAME/Dockerfile``, in
-    a checkout of the repository, on the official slim image, which needs a registry. Raises InputError, SandboxError.
+    ``offline`` makes it without a registry, with the interpreter of this machine or, where the ``source`` is "debian",
+    of Debian's packages (``grader.sandbox.debian_root``: needs root and mmdebstrap). Otherwise Docker builds
+    ``sandbox_images/NAME/Dockerfile``, in a checkout of the repository, on the official slim image.
+    Raises InputError, SandboxError.
     """
-    packages = _packages(name)
+    wanted = reference(name, source)
+    if source != "machine" and not offline:
+        raise InputError(f"an image from {source} is made without a registry: give --offline with it")
     client = docker_engine.connect()
     try:
-        wanted = reference(name)
-        try:
+        with _alone():
+            try:
+                return find(client, wanted).id
+            except SandboxError:
+                on_progress(f"making {wanted}")
+            if not offline:
+                _build_from_dockerfile(client, name, wanted)
+            elif source == "debian":
+                _build_from_debian(client, _packages(name), wanted, on_progress)
+            else:
+                _build_from_machine(client, _packages(name), wanted, on_progress)
             return find(client, wanted).id
-        except SandboxError:
-            on_progress(f"making {wanted}")
-        if not offline:
-            _build_from_dockerfile(client, name, wanted)
-            return find(client, wanted).id
-        base = f"grader/root:{rootfs.root_key(packages)}"
-        if not client.images(base):
-            root = rootfs.prepare_root(
-                settings.cache_dir(), packages, on_progress=lambda: on_progress("making the root folder")
-            )
-            on_progress(f"importing {base}")
-            _import_root(client, root, base)
-        _add_runner(client, base, wanted)
-        return find(client, wanted).id
     finally:
         client.close()
 
 
-def _import_root(client: Any, root: Path, base: str) -> None:
-    repository, _, tag = base.partition(":")
-    with (
-        docker_engine.explained(f"cannot import {base}"),
-        tempfile.TemporaryFile(prefix="grader-image-") as packed,
-    ):
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            archive.add(root.resolve(), ".", filter=_owned_by_root)
-        packed.seek(0)
-        # A generator: of a file the SDK would send both a length and chunks, which the daemon refuses.
-        pieces = iter(lambda: packed.read(1 << 20), b"")
-        answer = client.import_image_from_stream(pieces, repository=repository, tag=tag)
-    _check(answer, f"cannot import {base}")
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Wait for others of this user that make an image: it may be the same one."""
+    cache = settings.cache_dir()
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "images.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build_from_machine(
+    client: Any, packages: tuple[str, ...], wanted: str, on_progress: Callable[[str], None]
+) -> None:
+    base = f"grader/root:{rootfs.root_key(packages)}"
+    if not client.images(base):
+        root = rootfs.prepare_root(
+            settings.cache_dir(), packages, on_progress=lambda: on_progress("making the root folder")
+        )
+        on_progress(f"importing {base}")
+        with tempfile.TemporaryFile(prefix="grader-image-") as packed:
+            with (
+                docker_engine.explained(f"cannot import {base}"),
+                tarfile.open(fileobj=packed, mode="w") as archive,
+            ):
+                archive.add(root.resolve(), ".", filter=_owned_by_root)
+            _import(client, packed, base, [])
+    _add_runner(client, base, wanted)
+
+
+def _build_from_debian(
+    client: Any, packages: tuple[str, ...], wanted: str, on_progress: Callable[[str], None]
+) -> None:
+    on_progress("unpacking Debian's packages with mmdebstrap, and making the root in there")
+    with debian_root.packed_root(packages, _RUNNER) as packed:
+        # Not the recipe's key: expected answers rest on what has come of it.
+        labels = _labels(debian_root.content_key(packed))
+        on_progress("importing it")
+        settings_of_labels = [f'LABEL {name}="{value}"' for name, value in labels.items()]
+        _import(client, packed, wanted, [*_configuration(), *settings_of_labels])
+
+
+def _import(client: Any, packed: IO[bytes], wanted: str, changes: list[str]) -> None:
+    """Make an image of a tar archive, with lines as of a Dockerfile for how it is started."""
+    repository, _, tag = wanted.partition(":")
+    packed.seek(0)
+    # A generator: of a file the SDK would send both a length and chunks, which the daemon refuses.
+    pieces = iter(lambda: packed.read(1 << 20), b"")
+    with docker_engine.explained(f"cannot import {wanted}"):
+        answer = client.import_image_from_stream(pieces, repository=repository, tag=tag, changes=changes)
+    _check(answer, f"cannot import {wanted}")
 
 
 def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -152,11 +203,19 @@ def _check(answer: str, doing: str) -> None:
             raise SandboxError(docker_engine.explain(doing, str(message["error"])))
 
 
-def _add_runner(client: Any, base: str, wanted: str) -> None:
+def _configuration() -> list[str]:
+    """How a container is started, in lines of a Dockerfile."""
     # PATH and the other variables of the interpreter are set per container: an image can be started with others.
-    lines = [f"FROM {base}", "COPY runner /runner", "USER 65534:65534", "WORKDIR /tmp",
-             *(f'ENV {name}="{value}"' for name, value in _ENVIRONMENT.items()),
-             "ENTRYPOINT [" + ", ".join(f'"{part}"' for part in _COMMAND) + "]"]  # fmt: skip
+    environment = (f'ENV {name}="{value}"' for name, value in _ENVIRONMENT.items())
+    return ["USER 65534:65534", "WORKDIR /tmp", *environment, f"ENTRYPOINT {json.dumps(_COMMAND)}"]
+
+
+def _labels(root_key: str) -> dict[str, str]:
+    return {LABEL: "image", RUNNER_LABEL: rootfs.runner_digest(), ROOT_LABEL: root_key}
+
+
+def _add_runner(client: Any, base: str, wanted: str) -> None:
+    lines = [f"FROM {base}", "COPY runner /runner", *_configuration()]
     with tempfile.TemporaryDirectory(prefix="grader-image-") as staging:
         runner = Path(staging) / "runner"
         shutil.copytree(_RUNNER, runner, ignore=shutil.ignore_patterns("__pycache__"))
@@ -207,7 +266,7 @@ def _context(files: dict[str, bytes], sources: dict[str, Path]) -> Iterator[Any]
 def _run_build(client: Any, context: Any, wanted: str, root_key: str) -> None:
     doing = f"cannot build {wanted}"
     with docker_engine.explained(doing):
-        labels = {LABEL: "image", RUNNER_LABEL: rootfs.runner_digest(), ROOT_LABEL: root_key}
+        labels = _labels(root_key)
         steps = client.build(
             fileobj=context, custom_context=True, tag=wanted, rm=True, forcerm=True,
             decode=True, labels=labels,

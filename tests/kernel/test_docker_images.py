@@ -38,26 +38,33 @@ UNWANTED = re.compile(
 )
 
 
-@pytest.fixture(scope="module", params=sorted(images.PACKAGES))
-def name(request: pytest.FixtureRequest) -> str:
+MADE = [*((name, "machine") for name in sorted(images.PACKAGES)), (images.DEFAULT, "debian")]
+
+
+@pytest.fixture(scope="module", params=MADE, ids="-from-".join)
+def made(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """An image that is there: its name, and what its interpreter comes from."""
+    name, source = request.param
     missing = factory.unavailable_reason(CellOptions(sandbox="docker"))
     if missing:
         pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
-    return request.param
+    if source == "debian":
+        request.getfixturevalue("debian_packages")
+    images.build(name, source=source)
+    return name, source
 
 
 @pytest.fixture(scope="module")
-def files(name: str) -> list[str]:
-    images.build(name)
+def files(made: tuple[str, str]) -> list[str]:
     client = docker_engine.connect()
     try:
-        return images.audit(client, images.reference(name))
+        return images.audit(client, images.reference(*made))
     finally:
         client.close()
 
 
-def test_nothing_unexpected_is_inside(name, files):
-    packages = PACKAGES if images.PACKAGES[name] else re.compile("(?!)")
+def test_nothing_unexpected_is_inside(made, files):
+    packages = PACKAGES if images.PACKAGES[made[0]] else re.compile("(?!)")
     assert [file for file in files if not EXPECTED.fullmatch(file) and not packages.fullmatch(file)] == []
 
 
@@ -75,10 +82,11 @@ def test_there_is_bytecode_for_everything_that_is_imported(files):
     assert len(sources - bytecode) <= 5, sources - bytecode  # Python's own templates that are not Python 3
 
 
-def test_building_again_changes_nothing(name, files):
+def test_building_again_changes_nothing(made):
+    name, source = made
     client = docker_engine.connect()
     try:
-        found = images.find(client, images.reference(name)).id
+        found = images.find(client, images.reference(name, source)).id
     finally:
         client.close()
-    assert images.build(name) == found
+    assert images.build(name, source=source) == found

@@ -33,21 +33,36 @@ def test_commands_of_later_versions_keep_their_place(grader, arguments):
     assert "is not available in this version" in err
 
 
-def test_images_are_built_by_name(grader, monkeypatch, tmp_path):
+@pytest.fixture
+def built(monkeypatch, tmp_path):
+    """What images are asked for; none is made, nor the root folder."""
     asked = []
     monkeypatch.setattr("grader.sandbox.rootfs.prepare_root", lambda *_, **__: tmp_path / "root")
+    monkeypatch.setattr("grader.sandbox.debian_root.recipe_key", lambda _packages: "debian-x")
     monkeypatch.setattr(
         "grader.sandbox.images.build",
-        lambda name, *, offline, on_progress: asked.append((name, offline)) or "sha256:0",
+        lambda name, *, offline, source, on_progress: asked.append((name, offline, source)) or "sha256:0",
     )
+    return asked
+
+
+def test_images_are_built_by_name(grader, built):
     code, out, _ = grader("images", "build", "--offline")
     assert code == 0
-    assert asked == [("python", True), ("python-scientific", True)]
+    assert built == [("python", True, "machine"), ("python-scientific", True, "machine")]
     assert out.count("sha256:0") == 2
     assert grader("images", "build", "python")[0] == 0
-    assert asked[2:] == [("python", False)]
+    assert built[2:] == [("python", False, "machine")]
     assert grader("images", "build", "--root-only")[0] == 0
-    assert len(asked) == 3
+    assert len(built) == 3
+
+
+def test_an_image_from_debian_is_named_as_it_is_to_be_chosen(grader, built):
+    code, out, _ = grader("images", "build", "python", "--offline", "--from", "debian")
+    assert (code, built) == (0, [("python", True, "debian")])
+    assert out.startswith("grader/python:debian-x-")
+    assert out.endswith(" sha256:0\n")
+    assert grader("images", "build", "--root-only", "--from", "debian")[0] == 2
 
 
 def test_an_unknown_image_is_bad_usage(grader, monkeypatch, tmp_path):
