@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from grader.limits import Limits
@@ -59,6 +59,15 @@ class NemoSkillsAnswer(BaseModel):
     new_session_created: bool | None = None
 
 
+class NemoSkillsError(BaseModel):
+    """What prevented a run. Where the code is not to blame, it has the fields of an answer as well."""
+
+    error: str
+    process_status: str | None = None
+    stdout: str | None = None
+    stderr: str | None = None
+
+
 def make_part() -> Part:
     """Make the routes of NeMo-Skills' sandbox server."""
     router = APIRouter(tags=["NeMo-Skills"])
@@ -78,12 +87,15 @@ def make_part() -> Part:
         """Forget a session, of which nothing is kept."""
         return {"message": f"session {session_id} is forgotten; sessions keep no state here"}
 
+    described = problems(*PROBLEMS_OF_BODIES)
     router.add_api_route(
         "/execute",
         execute,
         methods=["POST"],
         response_model=NemoSkillsAnswer,
-        responses=problems(*PROBLEMS_OF_BODIES),
+        # Damaged bodies are told of by problems, as everywhere.
+        responses=described
+        | {status: {**described[status], "model": NemoSkillsError} for status in (400, 429, 503)},
     )
     return Part(router=router)
 
@@ -97,7 +109,8 @@ async def execute(request: Request, caller: AnyCaller) -> Response:
         raise Refused(said, place="language")
     is_cell = wanted.language == _IPYTHON
     if is_cell and "x-session-id" not in request.headers:
-        return JSONResponse({"error": "X-Session-ID header required for ipython sessions"}, 400)
+        said = "X-Session-ID header required for ipython sessions"
+        return error_answer(Refused(said, status=400), {"error": said})
     source = with_result(wanted.generated_code) if is_cell else wanted.generated_code
     execution = Execution(
         source,

@@ -45,7 +45,7 @@ DATASETS: Mapping[str, str] = {
 _TIMEOUT_S = 300.0
 _MAX_RESULTS = 100_000
 
-Id = Annotated[str, Field(max_length=256)] | int
+Id = Annotated[str, Field(max_length=256)] | Annotated[int, Field(strict=True)]
 DatasetName = Annotated[str, Field(min_length=1, max_length=128)]
 ExtractedType = Literal["fenced", "incomplete_fenced", "heuristic", "empty"]
 _EXTRACTED: Mapping[str, ExtractedType] = {
