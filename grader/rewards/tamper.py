@@ -131,6 +131,22 @@ _MAKES_CLASS_LIE = frozenset(
 # Streams may be set: contest programs put faster ones in their place.
 _OWN_STREAMS = frozenset(("sys.stdin", "sys.stdout", "sys.stderr"))
 _FIRST_FOREIGN_DESCRIPTOR = 3
+_EXCEPTION = "SystemExit"
+_EXITS = frozenset(("exit", "quit", "sys.exit", "builtins.exit"))
+# The nodes that ``_of_node`` knows; the others of a program are many.
+_LOOKED_AT = frozenset(
+    (
+        ast.Attribute,
+        ast.Constant,
+        ast.ClassDef,
+        ast.Assign,
+        ast.AugAssign,
+        ast.AnnAssign,
+        ast.Delete,
+        ast.Call,
+        ast.Dict,
+    )
+)
 
 
 def tamper_flags(
@@ -164,9 +180,11 @@ def _of_program(tree: ast.Module, whole_program: bool, inner: int = _MAX_INNER_P
     for flag, modules in _MODULES.items():
         if any(map(names.imports, modules)):
             yield flag
-    if not whole_program and _exits(tree, names):
+    if not whole_program and _may_exit(names) and _exits(tree, names):
         yield Flag.EXIT_CALL
-    for node in ast.walk(tree):
+    for node in names.nodes:
+        if type(node) not in _LOOKED_AT:
+            continue
         yield from _of_node(node, names, whole_program)
         if inner and (text := _text_that_is_run(node, names)):
             inner -= 1
@@ -301,6 +319,12 @@ def _writes(node: ast.Call) -> bool:
     return len(node.args) > 1 and any(letter in _text(node.args[1]) for letter in "wax+")
 
 
+def _may_exit(names: Names) -> bool:
+    """Whether any of the names is there that ``_exits`` looks for, which costs more."""
+    wanted = (*_EXITS, _EXCEPTION)
+    return not (names.used.isdisjoint(wanted) and names.modules.isdisjoint(wanted))
+
+
 def _exits(tree: ast.Module, names: Names) -> bool:
     """Whether a program whose functions are called ends the process: outside of ``main`` and its guard."""
     waiting: list[ast.AST] = [tree]
@@ -308,16 +332,11 @@ def _exits(tree: ast.Module, names: Names) -> bool:
         node = waiting.pop()
         if _is_main(node):
             continue
-        if isinstance(node, ast.Call) and names.dotted(node.func) in (
-            "exit",
-            "quit",
-            "sys.exit",
-            "builtins.exit",
-        ):
+        if isinstance(node, ast.Call) and names.dotted(node.func) in _EXITS:
             return True
         if isinstance(node, ast.Raise) and node.exc is not None:
             raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-            if names.dotted(raised) == "SystemExit":
+            if names.dotted(raised) == _EXCEPTION:
                 return True
         waiting += ast.iter_child_nodes(node)
     return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import importlib
 import json
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from grader.rewards import Flag, tamper_flags
+from grader.extraction.syntax import parse_source
+from grader.rewards import Flag, tamper, tamper_flags
+from grader.rewards.names import names_of
 
 PASSED = {"status": "passed", "error": None}
 
@@ -138,6 +141,29 @@ def test_no_real_sample_has_a_flag():
                 flagged.append((sample["sample_id"], flags(sample["solution"])))
     assert count > 0
     assert flagged == []
+
+
+SECTIONS = (
+    "asserted", "escaping", "evading", "exhausting", "forging", "frames", "network", "output", "persisting", "reading",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_no_rule_is_passed_over_to_save_time(section, monkeypatch):
+    """What is looked at first finds all that looking at every node finds."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "attacks")
+    attacks = importlib.import_module(f"attack_programs.{section}").ATTACKS
+    for source in (attack.source for attack in attacks):
+        tree = parse_source(source).tree
+        if tree is None:
+            continue
+        names = names_of(tree)
+        walked = [node for node in ast.walk(tree) if not isinstance(node, ast.expr_context)]
+        assert list(names.nodes) == walked
+        assert tamper._may_exit(names) or not tamper._exits(tree, names)
+        for node in walked:
+            found = [*tamper._of_node(node, names, False), *tamper._text_that_is_run(node, names)]
+            assert type(node) in tamper._LOOKED_AT or not found
 
 
 # The share of this project's own attack programs, by what they try, that their source alone gives away. Sections whose
