@@ -23,6 +23,7 @@ VALUE_TOLERANCE: Final = 1e-6
 
 _NUMBER = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
 _MAX_NUMBER_CHARACTERS = 400
+_MAX_KEY_BITS: Final = 13_000
 
 
 def lines_match(answer: bytes, expected: bytes) -> bool:
@@ -127,7 +128,9 @@ def _is_same(answer: Any, expected: Any) -> bool:
 
 
 def _key(key: object) -> object:
-    """The key as JSON writes it."""
+    """The key as JSON writes it; an int that Python does not write in digits (CVE-2020-10735) is left as it is."""
+    if type(key) is int and key.bit_length() > _MAX_KEY_BITS:
+        return key
     return str(key) if type(key) in (int, float) else key
 
 

@@ -42,12 +42,13 @@ def matches(
     only by the rules that need them; ``tolerance`` is the test's own, from ``tolerances``.
     """
     try:
-        return _judged(comparison, answer, expected, args, tolerance)
+        return _judged_or_unlike(comparison, answer, expected, args, tolerance)
     except RecursionError:
         # Deep answers need a deep stack, and how much of it the caller has used must not decide a verdict.
         with ThreadPoolExecutor(1) as fresh_stack:
+            found = fresh_stack.submit(_judged_or_unlike, comparison, answer, expected, args, tolerance)
             try:
-                return fresh_stack.submit(_judged, comparison, answer, expected, args, tolerance).result()
+                return found.result()
             except RecursionError:
                 return False
 
@@ -90,6 +91,16 @@ def _dtype_of(value: Foreign) -> str:
     """Return numpy's dtype without its byte order, e.g. ``f8``; "" where a forged value has none."""
     dtype = value.value[0] if value.value else None
     return dtype.lstrip("<>=|") if isinstance(dtype, str) else ""
+
+
+def _judged_or_unlike(
+    comparison: Comparison, answer: object, expected: object, args: Arguments, tolerance: float
+) -> bool:
+    """``_judged``, but what cannot be compared is not equal: ``{1: []}.items() == {(1, 2)}`` raises TypeError."""
+    try:
+        return _judged(comparison, answer, expected, args, tolerance)
+    except (TypeError, ValueError, ArithmeticError):
+        return False
 
 
 def _judged(

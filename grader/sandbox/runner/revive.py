@@ -18,6 +18,12 @@ from .encoding import MAX_NUMBER_SIZE
 
 _CONTAINERS: Final = frozenset((list, tuple, dict, set, frozenset))
 _MAX_RANGE: Final = 100_000
+# Equality of these is exact, whatever the other number is, and takes the longer the longer both are: to compare a
+# Decimal with an int of 200,000 bits takes a tenth of a second. Beyond so many bits no Decimal could equal an int.
+_SLOW_TO_COMPARE: Final = frozenset((Decimal, Fraction))
+_SLOW_KINDS: Final = ("Decimal", "Fraction")
+_SLOWER: Final = 100_000
+_MAX_INT_BITS_BESIDE_DECIMALS: Final = 1 << 15
 _NUMPY_ITEMS: Final = frozenset((bool, int, float, complex, str, bytes))
 
 
@@ -60,10 +66,12 @@ class Drained:
 def revive(value: object) -> object:
     """Return the value with each ``Foreign`` in it replaced by what it means, or left where it means nothing.
 
-    Raises DecodeError where keys cannot be hashed or collide too often.
+    Raises DecodeError where keys cannot be hashed, collide too often, or would take too long to compare.
     """
-    weight, has_foreign = _survey(value)
-    return _revived(value, CollisionBudget(), weight) if has_foreign else value
+    weight, kinds = _survey(value)
+    if "Decimal" in kinds and _longest_int(value) > _MAX_INT_BITS_BESIDE_DECIMALS:
+        raise DecodeError("a Decimal beside an int that it could only slowly be compared with")
+    return _revived(value, CollisionBudget(), weight) if kinds else value
 
 
 def distinct(items: Iterable[Any]) -> set[Any]:
@@ -76,20 +84,44 @@ def distinct(items: Iterable[Any]) -> set[Any]:
     return set(gathered)
 
 
-def _survey(value: object) -> tuple[int, bool]:
-    """Count the values inside, and say whether there is a Foreign among them; level by level, in C."""
+def _survey(value: object) -> tuple[int, set[str]]:
+    """Say what it costs to compare the value, counted in plain values, and of which kinds the Foreign in it are."""
+    total, foreign = 0, set[str]()
+    for inside, kinds in _levels(value):
+        total += len(inside)
+        slow = _SLOW_TO_COMPARE & kinds
+        if Foreign in kinds:
+            here = [item.kind for item in inside if type(item) is Foreign]
+            foreign.update(here)
+            total += _SLOWER * sum(map(here.count, _SLOW_KINDS))
+        if slow:
+            total += _SLOWER * sum(type(item) in slow for item in inside)
+    return total, foreign
+
+
+def _longest_int(value: object) -> int:
+    """The bits of the longest int inside."""
+    lengths = (
+        item.bit_length()
+        for inside, kinds in _levels(value)
+        if int in kinds
+        for item in inside
+        if type(item) is int
+    )
+    return max(lengths, default=0)
+
+
+def _levels(value: object) -> Iterator[tuple[list[Any], set[type]]]:
+    """Yield all values inside, and of which types they are; level by level, in C."""
     level: list[Any] = [(value,)]
-    total, has_foreign = 0, False
     while level:
         mappings = [item for item in level if type(item) is dict]
         inside = list(chain.from_iterable(chain(level, (item.values() for item in mappings))))
         kinds = set(map(type, inside))
-        total += len(inside)
+        yield inside, kinds
         level = [item for item in inside if type(item) in _CONTAINERS] if kinds & _CONTAINERS else []
         if Foreign in kinds:
-            has_foreign = True
             level += [(item.value,) for item in inside if type(item) is Foreign]
-    return total, has_foreign
 
 
 def _revived(value: Any, budget: CollisionBudget, weight: int) -> Any:
