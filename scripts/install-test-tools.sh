@@ -1,5 +1,6 @@
 #!/bin/sh
-# Install the programs that some tests hold the grader against: promtool, a PostgreSQL server, a Redis server, ip.
+# Install the programs that some tests hold the grader against: promtool, a PostgreSQL server, a Redis
+# server, ip, a C compiler.
 #
 # Usage: scripts/install-test-tools.sh     (as root, unless nothing is missing; Debian, Ubuntu)
 set -eu
@@ -7,7 +8,7 @@ set -eu
 say() { echo "install-test-tools: $*" >&2; }
 
 missing=
-for pair in promtool:prometheus redis-server:redis-server ip:iproute2; do
+for pair in promtool:prometheus redis-server:redis-server ip:iproute2 "cc:gcc libc6-dev"; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
 done
 # PostgreSQL's server is not on the path, but in a folder that names its version.

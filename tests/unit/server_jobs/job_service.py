@@ -44,7 +44,8 @@ class Options:
 
 
 class LoggingGrading:
-    """Takes ``sample_s`` for each program, several at a time. A program with "wrong" in it has a wrong answer."""
+    """Takes ``sample_s`` for each program, several at a time. A program with "wrong" in it has a wrong answer; what is
+    not begun in time is not judged."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -71,6 +72,7 @@ class LoggingGrading:
             raise OverloadedError("no room", 0.01)
         self._waiting += len(batch.programs)
         left = len(batch.programs)
+        end = None if batch.timeout_s is None else time.monotonic() + batch.timeout_s
         try:
             for program in batch.programs:
                 async with self._slots:
@@ -78,7 +80,10 @@ class LoggingGrading:
                     self._note("graded", batch.request_id, program.sample_id)
                     left -= 1
                     self._waiting -= 1
-                    yield verdict_of(program.task_id, program.sample_id, "wrong" in program.source, batch)
+                    is_late = end is not None and time.monotonic() > end
+                    status = "wrong_answer" if "wrong" in program.source else "passed"
+                    status = "infrastructure_error" if is_late else status
+                    yield verdict_of(program.task_id, program.sample_id, status, batch)
         finally:
             self._waiting -= left
             if left:
@@ -89,8 +94,8 @@ class LoggingGrading:
             os.write(self._log, ("\t".join(words) + "\n").encode())
 
 
-def verdict_of(task_id: str, sample_id: str, is_wrong: bool, batch: Batch) -> VerdictFields:
-    status = "wrong_answer" if is_wrong else "passed"
+def verdict_of(task_id: str, sample_id: str, status: str, batch: Batch) -> VerdictFields:
+    is_wrong = status != "passed"
     outcome = {
         "status": status,
         "passed": int(not is_wrong),
