@@ -167,7 +167,10 @@ def _join(address: str) -> None:
         try:  # where nobody listens, Ray's own attempt ends the process
             socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
         except OSError as error:
-            raise InfrastructureError(f"no Ray cluster answers at {address}: {error}") from error
+            raise InfrastructureError(
+                f"no Ray cluster answers at {address}: {error}; give the address of its head, "
+                "or start one (ray start --head)"
+            ) from error
     advice = (
         "this machine must be a node of it (ray start --address=HEAD:PORT --num-cpus=0), with the same versions of "
         "Ray and Python; where it demands a token, set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"

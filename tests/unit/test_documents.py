@@ -286,6 +286,86 @@ def test_names_of_modules_exist(name):
         assert names_of_module(dotted) is not None or last in (names_of_module(module) or set()), dotted
 
 
+def test_numbers():
+    from grader.client import bodies as client_bodies
+    from grader.client import grading
+    from grader.client.config import Timeouts
+    from grader.client.retries import RetryPolicy
+    from grader.dispatch.config import DispatcherConfig
+    from grader.integrations import areal, rows
+    from grader.limits import CPU_SHARE_OF_WALL, GIB, MIB, Limits
+    from grader.samples import MAX_LINE_BYTES
+    from grader.server import bodies, idempotency, models, protocol
+    from grader.server.jobs.records import Bounds
+    from grader.server.jobs.runner import RunnerSettings
+    from grader.server.settings import ServerSettings
+    from grader.suites import inline
+    from grader.worker import eviction
+
+    served, jobs, running, retries = ServerSettings(), Bounds(), RunnerSettings(), RetryPolicy()
+    queue, limits = DispatcherConfig(), Limits()
+    said = {
+        "docs/cli.md": [
+            f"A line may have up to {MAX_LINE_BYTES // MIB} MiB",
+            f"| `--time-floor S` | {limits.time_floor_s:g} | seconds that every test may take; {CPU_SHARE_OF_WALL:.0%}",
+            f"| `--time-factor F` | {limits.time_factor:g} |",
+            f"| `--memory-limit BYTES` | {limits.memory_bytes // GIB} GiB |",
+            f"the last {limits.stdout_bytes // 1024} KiB of what the program printed",
+            f"{areal.AREAL_TIMEOUT_S:g} s",
+        ],
+        "docs/http.md": [
+            f"at most {served.max_body_bytes // MIB} MiB (`--max-body-bytes`)",
+            f"zstd windows up to {bodies._ZSTD_WINDOW_BYTES // MIB} MiB",
+            f"no whole request head for {served.header_s:g} s",
+            f"(or one of more than {protocol.MAX_HEAD_BYTES // 1024} KiB)",
+            f"no piece of a body for {served.body_idle_s:g} s, no whole body for {served.body_s:g} s",
+            f"reads nothing of its answer for {served.write_s:g} s; an idle one after {served.keep_alive_s:g} s",
+            f"There may be {served.max_connections:,} connections",
+            f"full with {queue.max_samples:,} samples or {queue.max_bytes // GIB} GiB",
+        ],
+        "docs/jobs.md": [
+            f"| `GRADER_JOBS_KEEP_DAYS` | days that a finished job is kept | {jobs.finished_s / 86_400:g} |",
+            f"| `GRADER_JOBS_UNFINISHED` | unfinished jobs that one tenant may have | {jobs.unfinished_jobs} |",
+            f"at the same time | {running.jobs_at_once} |",
+            f"than it may, or has more than {jobs.finished_jobs:,}",
+            f"| what the jobs of one tenant may take | {jobs.tenant_bytes // GIB} GiB |",
+            f"Running jobs keep up to {running.most_unrecorded:,} verdicts in memory",
+            f"not been heard of for {running.lease_s:g} s",
+            f"1 to {idempotency.MAX_KEY_CHARACTERS} visible ASCII characters",
+            f"known for {jobs.key_s / 3600:g} hours",
+            f"up to {idempotency.DEFAULT_MAX_ANSWER_BYTES // MIB} MiB each and {jobs.answer_bytes // GIB} GiB in all",
+        ],
+        "docs/client.md": [
+            f"After {retries.attempts} tries in a row that brought nothing new, or {retries.total_s:g} s",
+            f"a silence of {Timeouts().read_s / 60:g} minutes",
+            f"put aside for {retries.aside_s:g} s",
+            f"A batch of more than {grading.Bounds().samples:,} samples or {grading.Bounds().bytes // MIB} MiB",
+            f"Bodies from {client_bodies.COMPRESSED_FROM_BYTES // 1024} kB up",
+        ],
+        "docs/rewards.md": [f"A completion may have {models.MAX_TEXT_CHARACTERS // MIB} Mi characters"],
+        "docs/inline-tests.md": [
+            f"A task may have {inline.MAX_TESTS} tests, and {inline.MAX_CHARACTERS // MIB} Mi characters",
+            f"when they take more than {eviction.MAX_BYTES // GIB} GiB",
+        ],
+        "docs/trainers.md": [f"split at {rows.MAX_ROWS} rows or {rows.MAX_CHARACTERS // MIB} Mi characters"],
+        "docs/dispatcher.md": [
+            f"up to {queue.batch_s * 1000:g} ms of estimated work",
+            f"No item has more than {('no', 'one', 'two', 'three')[queue.max_attempts]} attempts",
+            f"{queue.overhead_s * 1000:g} ms that a worker needs for any sample",
+            f"a weight of {queue.learning_rate:g} for the latest sample",
+        ],
+        "docs/sandbox.md": [
+            f"{limits.tmp_bytes // MIB} MiB, 4,096 files",
+            f"CPU time of a test group | {limits.group_time_s:g} s",
+        ],
+    }
+    for name, phrases in said.items():
+        text = " ".join(TEXTS[name].split())
+        assert [phrase for phrase in phrases if phrase not in text] == [], name
+    assert "grader.pass_at_k(n=10, c=3, k=5)  # 0.9167" in TEXTS["README.md"]
+    assert round(importlib.import_module("grader").pass_at_k(n=10, c=3, k=5), 4) == 0.9167
+
+
 def test_targets_of_make():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     shown = {

@@ -186,7 +186,10 @@ def _lock_beside(path: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise InputError(f"the jobs' database {path} cannot be made there: {error.strerror}") from error
+        raise InputError(
+            f"the jobs' database {path} cannot be made there: {error.strerror}; "
+            "name another one with --database-url, or give --no-jobs"
+        ) from error
     end = time.monotonic() + _LOCK_PATIENCE_S
     while True:
         try:
