@@ -51,10 +51,14 @@ OUTPUT = typer.Option(help="Write verdicts to this file as they come, one JSON o
 SUMMARY = typer.Option(help="Write the summary to this file, as JSON.")
 GROUPS = typer.Option(help="Test groups to run, with commas between; all by default.", metavar="NAME,...")
 K = typer.Option("--k", help="The k of pass@k, with commas between.", metavar="N,...")
-ENGINE = typer.Option(help="What owns the workers; GRADER_ENGINE or local by default.")
+ENGINE = typer.Option(
+    help="What owns the workers; GRADER_ENGINE or local by default. ray joins the cluster that GRADER_RAY_ADDRESS names, "
+    "or starts one here."
+)
 SANDBOX = typer.Option(help="What programs run in; GRADER_SANDBOX or auto by default.")
 ALLOW_MISSING = typer.Option(
-    help="Isolation layers that may be missing, with commas between; see grader doctor.", metavar="LAYER,..."
+    help="Isolation layers that may be missing, with commas between: landlock is the only one that can be.",
+    metavar="LAYER,...",
 )
 RUNTIME = typer.Option(
     help="A runtime of the Docker daemon, e.g. runsc for gVisor; only with --sandbox docker.",
@@ -69,9 +73,13 @@ ISOLATION = typer.Option(
 )
 ONE_SHOT = typer.Option("--one-shot", help="A fresh container for every run; only with --sandbox docker.")
 WORKERS = typer.Option(
-    help="How many workers grade at the same time; GRADER_WORKERS by default.", min=1, max=4096
+    help="How many workers grade at the same time; GRADER_WORKERS or one a processor by default.",
+    min=1,
+    max=4096,
 )
-PROFILE = typer.Option(help="Which tests are run: all of them, or those that tell most.")
+PROFILE = typer.Option(
+    help="Which tests are run: full, all of them; rewards is not available in this version."
+)
 TIME_FLOOR = typer.Option(help="CPU seconds that every test may use; 4 by default.", metavar="S")
 TIME_FACTOR = typer.Option(
     help="CPU time of a test, as a multiple of the reference's; 4 by default.", metavar="F"
