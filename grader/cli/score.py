@@ -52,8 +52,8 @@ SUMMARY = typer.Option(help="Write the summary to this file, as JSON.")
 GROUPS = typer.Option(help="Test groups to run, with commas between; all by default.", metavar="NAME,...")
 K = typer.Option("--k", help="The k of pass@k, with commas between.", metavar="N,...")
 ENGINE = typer.Option(
-    help="What owns the workers; GRADER_ENGINE or local by default. ray joins the cluster that GRADER_RAY_ADDRESS names, "
-    "or starts one here."
+    help="What owns the workers; GRADER_ENGINE or local by default. ray joins the cluster that "
+    "GRADER_RAY_ADDRESS names, or starts one here."
 )
 SANDBOX = typer.Option(help="What programs run in; GRADER_SANDBOX or auto by default.")
 ALLOW_MISSING = typer.Option(
