@@ -7,85 +7,18 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
 
-from grader.suites import registry
+sys.path.insert(0, str(Path(__file__).parent))
 
-SERVICE = Path(__file__).parents[2] / "loadtest" / "noop_service.py"
-TASK = next(iter(registry.load("starter").tasks))
-LONG_S = 60.0
-
-
-class Running:
-    """A service in a process of its own, and its log."""
-
-    def __init__(self, *options: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, SERVICE, "--port", "0", *options],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-        )
-        self.events: list[dict] = []
-        self._news = threading.Condition()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-        self.url = self.event("serving")["url"]
-        self.port = int(self.url.rpartition(":")[2])
-        self.until(self._is_up)
-
-    def _is_up(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/readyz").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            with self._news:
-                if line.startswith(b"{"):
-                    self.events.append(json.loads(line))
-                self._news.notify_all()
-
-    def event(self, name: str, **fields: object) -> dict:
-        """Wait for an event of the log."""
-
-        def found() -> dict | None:
-            wanted = {"event": name, **fields}
-            return next((one for one in self.events if wanted.items() <= one.items()), None)
-
-        with self._news:
-            assert self._news.wait_for(lambda: found() or self.process.poll() is not None, LONG_S)
-            event = found()
-        assert event is not None, self.events
-        return event
-
-    @staticmethod
-    def until(condition) -> None:
-        deadline = time.monotonic() + LONG_S
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=LONG_S)
-
-    def end(self) -> int:
-        if self.process.poll() is None:
-            self.process.kill()
-        code = self.process.wait()
-        self._reader.join()
-        self.process.stderr.close()
-        return code
+from running_service import LONG_S, Running, answers, body_of, grade, head_of, received
 
 
 @pytest.fixture
@@ -99,34 +32,6 @@ def serve() -> Iterator:
     yield start
     for one in running:
         one.end()
-
-
-def body_of(*sources: str, **more: object) -> bytes:
-    samples = [{"task_id": TASK, "sample_id": str(n), "solution": source} for n, source in enumerate(sources)]
-    return json.dumps({"suite": "starter", "samples": samples, "use_cache": False, **more}).encode()
-
-
-def head_of(body: bytes, *headers: str) -> bytes:
-    lines = ("POST /v1/grade HTTP/1.1", "host: x", "content-type: application/json", *headers, "", "")
-    return "\r\n".join(lines).encode() + body
-
-
-def received(connection: socket.socket) -> bytes:
-    """What comes until the other side closes."""
-    pieces = []
-    try:
-        while piece := connection.recv(65536):
-            pieces.append(piece)
-    except ConnectionResetError:
-        pass
-    return b"".join(pieces)
-
-
-def grade(service: Running, *sources: str, **more: object) -> httpx.Response:
-    headers = {"content-type": "application/json"}
-    return httpx.post(
-        f"{service.url}/v1/grade", content=body_of(*sources, **more), headers=headers, timeout=LONG_S
-    )
 
 
 @pytest.mark.parametrize(
@@ -146,7 +51,7 @@ def test_who_sends_no_whole_head_is_dropped(serve, sent):
         connection.sendall(sent)
         received(connection)
     # Under load, an honest client may need more than the short time that was given here, too.
-    service.until(lambda: _answers(service))
+    service.until(lambda: answers(service))
 
 
 def test_who_sends_no_whole_body_is_answered_408_and_dropped(serve):
@@ -169,23 +74,6 @@ def test_who_reads_nothing_is_dropped_and_its_batch_ends(serve):
         assert service.event("request", path="/v1/grade")["client_gone"]
 
 
-def test_a_crowd_of_slow_clients_does_not_keep_others_out(serve):
-    service = serve("--header-s", "1", "--max-connections", "600")
-    crowd = [service.connect() for _ in range(500)]
-    try:
-        for number, connection in enumerate(crowd):
-            if number % 2:
-                with suppress(ConnectionError):  # dropped already
-                    connection.sendall(b"POST /v1/grade HTTP/1.1\r\nhost")
-        for _ in range(5):
-            service.until(lambda: _answers(service))
-        for connection in crowd:
-            assert received(connection) == b""
-    finally:
-        for connection in crowd:
-            connection.close()
-
-
 def test_connections_beyond_the_cap_are_told_so(serve):
     service = serve("--max-connections", "5", "--header-s", "60")
     crowd = [service.connect() for _ in range(5)]
@@ -194,7 +82,7 @@ def test_connections_beyond_the_cap_are_told_so(serve):
     finally:
         for connection in crowd:
             connection.close()
-    service.until(lambda: _answers(service))
+    service.until(lambda: answers(service))
 
 
 def _greeting(service: Running) -> bytes:
@@ -205,13 +93,6 @@ def _greeting(service: Running) -> bytes:
             return connection.recv(4096)
         except TimeoutError:
             return b""
-
-
-def _answers(service: Running) -> bool:
-    try:
-        return grade(service, "x").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def test_a_client_that_vanishes_ends_its_batch(serve):
