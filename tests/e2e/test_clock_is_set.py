@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -36,16 +38,36 @@ def clock() -> Iterator[SettableClock]:
         yield made
 
 
+@pytest.fixture(params=["local", "ray"])
+def engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The engine. A test with a Ray of its own waits for those of other test processes."""
+    if request.param == "ray":
+        pytest.importorskip("ray")
+        with Path(tempfile.gettempdir(), "grader-cluster-tests.lock").open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield "ray"
+    else:
+        yield "local"
+
+
 @pytest.fixture
-def client(own_cache: Path, tmp_path: Path, clock: SettableClock) -> Iterator[httpx.Client]:
-    """A client of a service whose clock, and whose workers' clock, can be set."""
+def client(own_cache: Path, tmp_path: Path, clock: SettableClock, engine: str) -> Iterator[httpx.Client]:
+    """A client of a service whose clock, and the clock of all that it starts, can be set."""
     log = tmp_path / "serve.log"
     environment = os.environ | clock.environment
     environment |= {
         "GRADER_WORKERS": "2", "GRADER_JOBS_AT_ONCE": "1",
         "PYTHONPATH": str(Path(grader.__file__).parent.parent),
     }  # fmt: skip
-    command = ["serve", "--port", "0", "--database-url", f"sqlite:///{tmp_path / 'jobs.sqlite3'}"]
+    command = [
+        "serve",
+        "--engine",
+        engine,
+        "--port",
+        "0",
+        "--database-url",
+        f"sqlite:///{tmp_path / 'jobs.sqlite3'}",
+    ]
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-u", "-P", "-c", _MAIN, *command], env=environment,
