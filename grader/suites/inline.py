@@ -50,6 +50,8 @@ GROUP = "base"
 MAX_TESTS = 2000
 MAX_CHARACTERS = 32 << 20
 """Of one task's tests, written as JSON."""
+MAX_SOURCE_CHARACTERS = 1 << 20
+"""Of one task's assertions, setup and reference together: they are parsed."""
 
 _FUNCTION = {"kind", "entry_point", "inputs", "expected", "reference", "comparison"}
 _STDIO = {"kind", "inputs", "outputs", "reference", "comparison", "atol"}
@@ -201,11 +203,13 @@ def _stdio(tests: Mapping[str, Any], reference: str, place: Place) -> _Read:
 def _assertions(tests: Mapping[str, Any], reference: str, place: Place) -> _Read:
     refuse_unknown(tests, _ASSERTIONS, place)
     setup = text_field(tests, "setup", place, default="")
+    _refuse_long_sources([setup, reference, *_listed(tests.get("tests"))], place)
     check_source(setup, place / "setup")
     given = _entry_point(tests, "entry_point", place) if tests.get("entry_point") else ""
     if isinstance(tests.get("tests"), str):
         module = read_test_module(checked_text(tests["tests"], place / "tests"), given, place / "tests")
         setup, sources, imported = f"{setup}\n{module.setup}", module.tests, module.imported
+        check_source(setup, place / "tests")  # together they may be too long
     else:
         sources, imported = list(_bounded(tests, "tests", place)), []
         for index, source in enumerate(sources):
@@ -213,6 +217,18 @@ def _assertions(tests: Mapping[str, Any], reference: str, place: Place) -> _Read
                 raise (place / "tests" / index).error("has no statement, so anything would pass it")
     entry_point = given or next(iter(imported), "") or _only_unknown(sources, setup, reference, place)
     return entry_point, reference, AssertionTests(tuple(sources), setup), Comparison()
+
+
+def _listed(tests: object) -> Sequence[object]:
+    return tests if isinstance(tests, list) else [tests]
+
+
+def _refuse_long_sources(sources: Sequence[object], place: Place) -> None:
+    size = sum(len(source) for source in sources if isinstance(source, str))
+    if size > MAX_SOURCE_CHARACTERS:
+        raise place.error(
+            f"{size} characters of Python; at most {MAX_SOURCE_CHARACTERS} are taken for one task's assertions"
+        )
 
 
 def _of_benchmark(tests: Mapping[str, Any], place: Place) -> _Read:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import ast
 import warnings
+from typing import Final
+
+MAX_CHARACTERS: Final = 1 << 17
+"""Of one source: a syntax tree takes up to 700 times as much memory as its text, and no other thread runs meanwhile."""
 
 
 def parse_source(source: str) -> ast.Module:
     """Parse Python source, without the warnings that old code gives for its escape sequences.
 
     Raises:
-        ValueError: it is not Python; the text says why and on which of its lines.
+        ValueError: it is not Python, or too long; the text says why and on which of its lines.
 
     """
+    if len(source) > MAX_CHARACTERS:
+        raise ValueError(
+            f"{len(source)} characters of Python; at most {MAX_CHARACTERS} are read as one source"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
