@@ -31,6 +31,21 @@ _LONGEST_STEP_S = (
 )
 
 
+_THREAD_BYTES = 192 << 20  # of a thread's stack and its arena, as glibc maps them
+_SPARE_BYTES = 4 << 30
+
+
+def mapped_beside_group(memory_bytes: int, threads: int) -> int:
+    """Return how many bytes a sample may map where a control group limits those that it uses.
+
+    Far more than an honest program does, and little enough that its page tables (a page of them for every 2 MiB) fit
+    into the memory that the group has for the runner. The kernel frees them a while after their process has ended, when
+    they count against the next sample; and it cannot take them from a process that it kills for want of memory, so that
+    it would kill the runner's processes too.
+    """
+    return memory_bytes + threads * _THREAD_BYTES + _SPARE_BYTES
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
     """A piece of a run's answer stream (or of a whole program's output), and the CPU seconds used so far."""
@@ -81,7 +96,7 @@ class Cell(ABC):
     layers: tuple[str, ...]
     wake_s: float | None = None  # how long its owner may wait at the most before the next ``receive``
     exact_clocks: bool = True  # whether a process's CPU clock counts the time that it ran, and nothing else
-    address_space: int = 0  # bytes a sample may map; 0 where a control group limits its memory
+    address_space: int = 0  # bytes a sample may map; 0: any number
     first_process: int = 0  # as this machine numbers it; 0 where it is not known
 
     def __init__(self, reader: int, writer: int) -> None:

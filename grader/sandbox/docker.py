@@ -13,7 +13,7 @@ from pathlib import Path
 from grader.errors import CellLostError, SandboxError
 from grader.limits import MIB, Limits
 from grader.sandbox import cgroup, docker_engine, docker_options, docker_orphans, images, seccomp
-from grader.sandbox.cell import Cell, Event
+from grader.sandbox.cell import Cell, Event, mapped_beside_group
 from grader.sandbox.docker_stream import Demultiplexer
 from grader.sandbox.runner import wire
 from grader.sandbox.runner.container import UIDS
@@ -75,6 +75,7 @@ class DockerCell(Cell):
             self.exact_clocks = (
                 not self._gvisor
             )  # gVisor's count the time that a process waits for a processor too
+            self._threads = limits.threads
             self._limit_address_space(limits.memory_bytes)
             self._start(limits)
             self._configure(limits, allow_missing)
@@ -167,7 +168,9 @@ class DockerCell(Cell):
 
     def _limit_address_space(self, size: int) -> None:
         # In gVisor the kernel would kill the whole container: there the sample's own limit must come first.
-        self.address_space = size + _ADDRESS_SPACE_EXTRA if self._gvisor else 0
+        self.address_space = (
+            size + _ADDRESS_SPACE_EXTRA if self._gvisor else mapped_beside_group(size, self._threads)
+        )
 
     def set_memory_limit(self, size: int) -> None:
         """Let the samples of this cell use ``size`` bytes."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from grader.errors import CellLostError, SandboxError
 from grader.limits import MIB, Limits
 from grader.sandbox import cgroup, seccomp
-from grader.sandbox.cell import Cell
+from grader.sandbox.cell import Cell, mapped_beside_group
 from grader.sandbox.runner import landlock, wire
 
 _RUNNER_MEMORY = 64 * MIB  # supervisor and zygotes, beside the sample
@@ -39,7 +39,8 @@ class NamespaceCell(Cell):
             limits.memory_bytes + _RUNNER_MEMORY, limits.threads + _RUNNER_PROCESSES
         )
         self._landlock = landlock.abi_version()
-        self.address_space = 0 if self._group else limits.memory_bytes + _ADDRESS_SPACE_EXTRA
+        self._threads = limits.threads
+        self._limit_address_space(limits.memory_bytes)
         self.layers = self._describe_layers()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the cell
         try:
@@ -95,8 +96,12 @@ class NamespaceCell(Cell):
         """Let the samples of this cell use ``size`` bytes."""
         if self._group:
             self._group.limit_memory(size + _RUNNER_MEMORY)
-        else:
-            self.address_space = size + _ADDRESS_SPACE_EXTRA
+        self._limit_address_space(size)
+
+    def _limit_address_space(self, size: int) -> None:
+        self.address_space = (
+            mapped_beside_group(size, self._threads) if self._group else size + _ADDRESS_SPACE_EXTRA
+        )
 
     def memory_kills(self) -> int:
         """How many processes of this cell the kernel has killed for want of memory."""
