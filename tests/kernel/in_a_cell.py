@@ -119,6 +119,14 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def sockets_of(process: Path) -> list[str]:
+    """Its open sockets, as far as this user may see: what cannot be dumped shows its descriptors to root only."""
+    try:
+        return [link for handle in (process / "fd").iterdir() if "socket" in (link := str(handle.readlink()))]
+    except PermissionError:
+        return []
+
+
 def look(cell: NamespaceCell) -> dict:
     """What the host's /proc says of the sample, which is the last descendant of the cell's launcher."""
     process = Path(f"/proc/{descendants(cell._process.pid)[-1]}")
@@ -135,9 +143,8 @@ def look(cell: NamespaceCell) -> dict:
         ],
         "addresses": (process / "net/if_inet6").read_text(),
         "routes": (process / "net/route").read_text().splitlines()[1:],
-        "sockets": [
-            link for handle in (process / "fd").iterdir() if "socket" in (link := str(handle.readlink()))
-        ],
+        "sockets": sockets_of(process),
+        "owner_of_its_files": (process / "stat").stat().st_uid,
         "cgroups": (process / "cgroup").read_text().splitlines(),
         "group_names": sorted({folder.name for folder in group.folders}) if group else [],
         "group_files": {

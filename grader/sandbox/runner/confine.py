@@ -55,6 +55,8 @@ class Confinement:
             batch.add("drop of a capability", kernel.SYS_PRCTL, kernel.PR_CAPBSET_DROP, capability)
         batch.add("capset", kernel.SYS_CAPSET, kernel.CAPABILITY_HEADER, kernel.NO_CAPABILITIES)
         batch.add("no_new_privs", kernel.SYS_PRCTL, kernel.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        # A crash may neither write a core nor start the program that the host's core_pattern names.
+        batch.add("dumpable", kernel.SYS_PRCTL, kernel.PR_SET_DUMPABLE, 0, 0, 0, 0)
         if config.landlock:
             landlock.add_to(batch, config.landlock, wire.SCRATCH, places.readable, places.null, self._free)
         batch.add("close of the payload", kernel.SYS_CLOSE, wire.PAYLOAD_FD)

@@ -8,7 +8,6 @@ that no code of the candidate takes part in a comparison.
 from __future__ import annotations
 
 import builtins
-import os
 import types
 from typing import Any, NoReturn
 
@@ -31,14 +30,23 @@ TESTS_BROKEN = ord(
     "B"
 )  # a frame that only a driver sends: its setup failed before it had called the candidate
 
+# In ``map`` or ``zip`` they would end a loop over the tests' cases, and nobody would look at the rest of them. So they
+# are raised only where the tests name them.
+_ENDS_OF_LOOPS = (StopIteration, StopAsyncIteration)
 _DATA = (bool, int, float, complex, str, bytes, type(None))
 
 
 _calls: list[object] = []  # what was called of the candidate; only whether there is anything counts
+_gone: list[object] = []  # likewise, whether the candidate is
+_sources: list[str] = []  # of the tests
 
 
 class _Gone(BaseException):
     """The candidate's process has ended or broken the protocol; the supervisor knows why."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        _gone.append(self)
 
 
 class RemoteObject:
@@ -67,6 +75,7 @@ def _target_of(remote: RemoteObject) -> str | int:
 
 def run(payload: dict[str, Any]) -> int:
     """Run the tests; each is answered True, False, or with what the candidate raised."""
+    _sources.extend((payload["setup"], *payload["tests"]))
     try:
         candidate_classes = _wait_until_loaded()
         try:
@@ -85,9 +94,9 @@ def run(payload: dict[str, Any]) -> int:
 
 
 def _wait_until_loaded() -> set[str]:
-    frame = read_frame(wire.FROM_PEER_FD)
-    if frame != (wire.STARTED, b""):
-        os._exit(wire.CANDIDATE_NOT_STARTED)
+    if read_frame(wire.FROM_PEER_FD) != (wire.STARTED, b""):
+        raise _Gone
+    send(wire.ANSWER_FD, wire.STARTED, b"")  # from here on it is the program's doing, or the tests'
     frame = read_frame(wire.FROM_PEER_FD)
     if frame is None:
         raise _Gone
@@ -104,6 +113,17 @@ def _wait_until_loaded() -> set[str]:
 
 
 def _namespace(payload: dict[str, Any], candidate_classes: set[str]) -> dict[str, Any]:
+    """What the tests see. Where it cannot be made with stand-ins for the candidate's classes (the tests inherit from
+    one, say), it is made without: no program can break its tests by naming a class."""
+    try:
+        return _namespace_with(payload, candidate_classes)
+    except Exception:
+        if _calls or not candidate_classes:
+            raise
+        return _namespace_with(payload, set())
+
+
+def _namespace_with(payload: dict[str, Any], candidate_classes: set[str]) -> dict[str, Any]:
     module = types.ModuleType("tests")
     namespace = module.__dict__
     exec(compile(payload["reference"], "<reference>", "exec", dont_inherit=True), namespace)  # noqa: S102
@@ -121,6 +141,8 @@ def _run_tests(payload: dict[str, Any], namespace: dict[str, Any]) -> None:
         passed = True
         try:
             exec(compile(source, "<test>", "exec", dont_inherit=True), namespace)  # noqa: S102
+            if _gone:  # and the test has swallowed that
+                raise _Gone
         except _Gone:
             raise
         except BaseException as error:
@@ -168,11 +190,16 @@ def _raise_as_candidate_did(payload: bytes) -> NoReturn:
     except DecodeError:
         value = None
     name, message = (value[0], value[1]) if type(value) is tuple and len(value) == 3 else ("", "")
-    kind = getattr(builtins, name, None) if type(name) is str else None
-    usable = isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, UnicodeError)
-    error: Any = (kind if usable and kind is not None else RuntimeError)(message)
+    kind: Any = getattr(builtins, name, None) if type(name) is str else None
+    error: Any = (kind if _may_be_raised(kind) else RuntimeError)(message)
     error._from_candidate = payload[:4096]
     raise error
+
+
+def _may_be_raised(kind: object) -> bool:
+    if not isinstance(kind, type) or not issubclass(kind, Exception) or issubclass(kind, UnicodeError):
+        return False
+    return not issubclass(kind, _ENDS_OF_LOOPS) or any(kind.__name__ in source for source in _sources)
 
 
 def _as_data(value: Any) -> Any:

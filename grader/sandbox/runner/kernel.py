@@ -23,7 +23,7 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 0x1,
 _F_SETPIPE_SZ = 1031
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
+PR_SET_DUMPABLE = 4
 PR_SET_SECCOMP = 22
 _PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
@@ -168,7 +168,7 @@ def die_with_parent() -> None:
 
 def set_dumpable() -> None:
     """Own our /proc/self files again after a change of user, as the user maps need it."""
-    _checked(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl")
+    _checked(_libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl")
 
 
 def last_capability() -> int:

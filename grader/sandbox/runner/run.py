@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _PIPE_BYTES = 1 << 20
 _READ = 1 << 16
-_STARTED = wire.frame(wire.STARTED, b"")  # written at once, and so never cut
+_STARTED = wire.frame(wire.STARTED, b"")
 _SHORTEST_WAKE_S, _LONGEST_WAKE_S = 0.002, 0.025
 _LATE_S = 2 * _LONGEST_WAKE_S
 _PF_EXITING = 0x4  # proc_pid_stat(5), field 9; linux/sched.h
@@ -89,7 +89,7 @@ class Run:
         self._skip = self._answer_bytes = 0
         self._carry = b""
         self._killed: str | None = None
-        self._started = False
+        self._to_start = 0  # bytes of what says that the processes are set up
         self._shown = 0.0
         self._host_clock: HostClock | None = None
         self._tails = {"stdout": Tail(limits.stdout_bytes), "stderr": Tail(limits.stdout_bytes)}
@@ -119,6 +119,7 @@ class Run:
         self._answers, answers_end = _pipe(wide=True)
         self._stdout, stdout_end = _pipe()
         self._stderr, stderr_end = _pipe() if self._whole_program else (-1, stdout_end)
+        self._to_start = len(_STARTED) * len(payloads)  # a driver passes its candidate's on
         self._pids = zygote.fork(payloads, answers_end, stdout_end, stderr_end)
         self._clocks = [process_clock(pid) for pid in self._pids]
         for end in {answers_end, stdout_end, stderr_end}:
@@ -160,9 +161,9 @@ class Run:
                 return
             if not chunk:
                 return
-            if not self._started:
-                self._started = True
-                chunk = chunk[len(_STARTED) :]
+            if self._to_start:
+                chunk, started = chunk[self._to_start :], chunk[: self._to_start]
+                self._to_start -= len(started)
             if not self._whole_program:  # one step from its start to its end, whatever it writes here
                 self._count_frames(chunk)
             self._answer_bytes += len(chunk)
@@ -268,8 +269,8 @@ class Run:
         complete = self._bounds and self._frames >= self._bounds[-1] + 2  # loaded, every test, finished
         if complete or self.can_stop_itself or self._proc < 0:
             return False
-        fields = _stat_of(pid, self._proc).split()
-        return not fields or bool(int(fields[6]) & _PF_EXITING)
+        # All of its threads: the first one can end alone and leave the others behind.
+        return all(int(stat.split()[6]) & _PF_EXITING for stat in _thread_stats(pid, self._proc))
 
     def kill(self, reason: str) -> None:
         """End the run; the first reason counts."""
@@ -295,7 +296,7 @@ class Run:
         used = sum(cpu for _, cpu, _ in usage)
         code = os.waitstatus_to_exitcode(status)
         driver_code = os.waitstatus_to_exitcode(usage[-1][0]) if len(usage) > 1 else 0
-        if not self._started or driver_code == wire.CANDIDATE_NOT_STARTED:
+        if self._to_start:
             self._killed = self._killed or "not_started"
         report = {
             "run": self.number,
@@ -341,16 +342,30 @@ def _killed_already(dying: bool, usage: tuple[int, float, int]) -> bool:
     return dying and os.WIFSIGNALED(usage[0]) and os.WTERMSIG(usage[0]) == signal.SIGKILL
 
 
-def _stat_of(pid: int, proc: int) -> bytes:
-    """A process's fields of proc_pid_stat(5) from its state on; empty where it cannot be seen."""
+def _stat_of(number: int | str, folder: int) -> bytes:
+    """A process's or thread's fields of proc_pid_stat(5) from its state on; empty where it cannot be seen."""
     try:
-        handle = os.open(f"{pid}/stat", os.O_RDONLY, dir_fd=proc)
+        handle = os.open(f"{number}/stat", os.O_RDONLY, dir_fd=folder)
     except OSError:
         return b""
     try:
         return os.read(handle, 1000).rpartition(b") ")[2]
+    except ProcessLookupError:
+        return b""
     finally:
         os.close(handle)
+
+
+def _thread_stats(pid: int, proc: int) -> list[bytes]:
+    """What ``_stat_of`` says of each thread of a process that can be seen."""
+    try:
+        folder = os.open(f"{pid}/task", os.O_RDONLY | os.O_DIRECTORY, dir_fd=proc)
+    except OSError:
+        return []
+    try:
+        return [stat for thread in os.listdir(folder) if (stat := _stat_of(thread, folder))]  # noqa: PTH208
+    finally:
+        os.close(folder)
 
 
 def _schedstat_delay_ns(folder: int, thread: str) -> int:

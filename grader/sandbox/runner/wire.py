@@ -52,8 +52,6 @@ DIGEST_ABOVE = 32 * 1024  # bytes
 # Descriptors of a sample process.
 ANSWER_FD, PAYLOAD_FD, FROM_PEER_FD, TO_PEER_FD = 3, 4, 5, 6
 
-CANDIDATE_NOT_STARTED = 71  # a driver's exit status
-
 CELL_USER = 65534
 SCRATCH = "/tmp"  # noqa: S108 - inside the cell
 SITE_PACKAGES = "/python/site-packages"
