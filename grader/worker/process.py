@@ -151,6 +151,8 @@ class Worker:
             if isinstance(error, CellLostError):
                 raise
             self._refuse(job, error)
+        except Exception:
+            self._give_up(job)
         else:
             self._start(_Active(job, conversation, request))
 
@@ -194,16 +196,30 @@ class Worker:
         if active is None:
             raise CellLostError(f"the cell spoke of run {event.run}, which does not exist", blamed=True)
         if isinstance(event, Answers):
-            if not active.wanted:
-                return
-            if event.is_output:
-                active.request.on_output(event.data)
-            elif active.request.on_data(event.data):
+            if active.wanted and self._listen(active, event):
                 self._cell.kill_run(event.run)
             return
         del self._active[event.run]
         if active.wanted:
             self._advance(active.job, active.conversation, event)
+
+    def _listen(self, active: _Active, event: Answers) -> bool:
+        """Let a conversation have what its run says; returns whether the run is to be stopped."""
+        try:
+            if event.is_output:
+                active.request.on_output(event.data)
+                return False
+            return active.request.on_data(event.data)
+        except Exception:
+            active.wanted = False
+            self._give_up(active.job)
+            return True
+
+    def _give_up(self, job: Job) -> None:
+        """A mistake of ours that one job's data has brought to light: it must not end the worker, and with it the
+        engine and everybody else's jobs."""
+        traceback.print_exc()
+        self._reports.append(Lost(job.number, False, f"a worker failed: {traceback.format_exc(limit=-4)}"))
 
     def _finish(self, job: Job, result: VerdictFields | Executed | None) -> None:
         if isinstance(job, Prepare):
