@@ -9,11 +9,26 @@ from attack_programs import (
     exhausting,
     forging,
     frames,
+    insides,
     network,
     output,
     persisting,
+    processes,
     reading,
 )
 
-SECTIONS = (forging, frames, asserted, reading, exhausting, evading, persisting, escaping, network, output)
+SECTIONS = (
+    forging,
+    frames,
+    insides,
+    asserted,
+    reading,
+    exhausting,
+    evading,
+    processes,
+    persisting,
+    escaping,
+    network,
+    output,
+)
 ALL = [attack for section in SECTIONS for attack in section.ATTACKS]
