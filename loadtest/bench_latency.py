@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,8 @@ def _compare_one_sample(folder: Path, count: int, workers: int) -> None:
     ):
         for number, sample in enumerate(_samples(count + _WARM_UP)):
             program = Program(sample["task_id"], sample["sample_id"], sample["solution"])
-            in_process.append(_seconds(lambda program=program: list(engine.grade([program]))))
-            by_http.append(_seconds(lambda sample=sample: _graded(client, [sample])))
+            in_process.append(_seconds(partial(_graded_here, engine, program)))
+            by_http.append(_seconds(partial(_graded, client, [sample])))
             if number == _WARM_UP:
                 by_http, in_process = [], []
     ours, theirs = statistics.median(in_process) * 1e3, statistics.median(by_http) * 1e3
@@ -90,7 +91,7 @@ def _batch_seconds(folder: Path, workers: int, queued: int, batches: int) -> flo
         job = _posted(big, queued) if queued else ""
         for number in range(1, batches + 1):
             samples = list(_samples(_BATCH, begin=number * _BATCH))
-            times.append(_seconds(lambda samples=samples: _graded(small, samples)))
+            times.append(_seconds(partial(_graded, small, samples)))
         if job:
             state = big.get(f"/v1/jobs/{job}").json()
             print(f"the job had {state['recorded']} of {queued} verdicts when the last batch was done")
@@ -108,6 +109,12 @@ def _posted(client: httpx.Client, count: int) -> str:
     while not client.get(f"/v1/jobs/{job}").json()["recorded"]:
         time.sleep(0.05)
     return job
+
+
+def _graded_here(engine: BlockingEngine, program: Program) -> None:
+    for verdict in engine.grade([program]):
+        if not verdict["passed"]:
+            sys.exit(f"a wrong verdict: {verdict}")
 
 
 def _graded(client: httpx.Client, samples: list[dict[str, Any]]) -> None:
