@@ -11,6 +11,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
 
@@ -29,6 +30,9 @@ EVALPLUS_RTOL: Final = 1e-7
 _STICKY_KINDS: Final = frozenset(("evalplus", "set", "alternative"))
 _NUMBERS: Final = frozenset((bool, int, float, complex, Fraction))
 _FLOAT_DTYPES: Final = frozenset(("f8", "f4"))
+_LEAST_INT: Final = -(1 << 63)
+_MOST_INT: Final = (1 << 64) - 1
+"""Of a sequence with an int beyond these numpy makes no array of numbers, and finds nothing close to it."""
 
 Arguments = Callable[[], Sequence[Any]]
 
@@ -137,6 +141,8 @@ def _judged(
 def _same_elements(answer: Any, expected: Any) -> bool | None:
     """Compare as sets; None where one of them cannot be a set, which EvalPlus never forgives."""
     if isinstance(answer, Array):
+        if not answer.shape:
+            return None  # numpy iterates over no array of zero dimensions, whatever its one item is
         answer = answer.items
     try:
         return distinct(answer) == distinct(expected)
@@ -164,17 +170,23 @@ def _same_type(answer: object, expected: object) -> bool:
 
 def _all_close(answer: Any, expected: Any, atol: float) -> bool:
     """``numpy.allclose`` over numbers, or nested lists and tuples of numbers that make one regular array."""
-    level = [(answer, expected)]
+    level, nested = [(answer, expected)], False
     while level:
         level = [(_array_items(mine), _array_items(theirs)) for mine, theirs in level]
         if all(type(mine) in _NUMBERS and type(theirs) in _NUMBERS for mine, theirs in level):
+            if nested and not all(_fits_array(theirs) for _, theirs in level):
+                return False
             return all(_is_near(mine, theirs, atol, EVALPLUS_RTOL) for mine, theirs in level)
         if not all(_is_sequence(mine) and _is_sequence(theirs) for mine, theirs in level):
             return False
         if len({len(side) for pair in level for side in pair}) != 1:
             return False
-        level = [pair for mine, theirs in level for pair in zip(mine, theirs, strict=True)]
+        level, nested = [pair for mine, theirs in level for pair in zip(mine, theirs, strict=True)], True
     return True
+
+
+def _fits_array(number: Any) -> bool:
+    return type(number) is not int or _LEAST_INT <= number <= _MOST_INT
 
 
 def _array_items(value: Any) -> Any:
@@ -230,7 +242,9 @@ def _is_root(answer: Any, args: Arguments, atol: float) -> bool:
 
     The lowest power comes first: ``sum(c * x**i)``, in floating point as in EvalPlus's ``_poly``.
     """
-    if type(answer) not in (int, float):
+    if isinstance(answer, Array) and not answer.shape:
+        answer = answer.items
+    if type(answer) not in (int, float, Fraction, Decimal):
         return False
     try:
         total = sum(factor * math.pow(answer, power) for power, factor in enumerate(args()[0]))

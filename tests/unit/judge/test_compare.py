@@ -239,6 +239,7 @@ def test_a_tolerance_once_in_force_stays_for_the_group():
         ({1: 2}.keys(), (1,), True),
         (range(3), (2, 1, 0), True),
         (Foreign("numpy.array", ("<i8", (2,), [1, 2])), (2, 1), True),
+        (Foreign("numpy.array", ("|O", (), {1, 2})), (2, 1), False),
         (None, (), False),
         (0, (), False),
         ([[1]], ([1],), False),
@@ -251,6 +252,15 @@ def test_set_comparison_takes_any_iterable_of_hashable_elements(answer, expected
     if not isinstance(answer, Foreign):
         answer = decode(encode(answer))
     assert judge_foreign(answer, expected, kind="set") is right
+
+
+def test_no_tolerance_for_a_sequence_that_numpy_makes_no_numbers_of():
+    """EvalPlus's comparison ends there with a TypeError of ``numpy.isfinite``; a single int is no such sequence."""
+    assert judge("evalplus", [0.5 + 1e-9, 2**64 - 1], [0.5, 2**64 - 1], tolerance=1e-6)
+    for large in (2**64, -(2**63) - 1):
+        assert not judge("evalplus", [0.5 + 1e-9, large], [0.5, large], tolerance=1e-6)
+        assert judge("evalplus", [0.5, large], [0.5, large], tolerance=1e-6)
+        assert judge("evalplus", large + 1, large, tolerance=1e-6)
 
 
 def test_set_comparison_has_the_tolerance_too():
@@ -285,7 +295,9 @@ def root(answer, coefficients, atol=1e-4):
 
 def test_polynomial_root_accepts_any_root():
     cubic = [-6, 11, -6, 1]
-    assert all(root(x, cubic) for x in (1, 2.0, 3.00001, scalar("<f8", 1.0)))
+    assert all(root(x, cubic) for x in (1, 2.0, 3.00001, Fraction(2), Decimal("3.0"), scalar("<f8", 1.0)))
+    assert root(array("<f8", (), 2.0), cubic)
+    assert not root(array("<f8", (1,), [2.0]), cubic)
     assert not root(1.5, cubic)
     assert not root(-1000.0, [1, 1])
     for answer in (

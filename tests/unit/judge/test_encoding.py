@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from grader.sandbox.runner import encoding
@@ -257,6 +257,7 @@ plain = st.recursive(
 @given(st.lists(plain, max_size=5), st.sampled_from([1, 700]), st.sampled_from([list, tuple]))
 def test_the_digest_is_that_of_the_value_not_of_the_objects(items, times, kind):
     value = kind(items * times)
+    assume(b"opaque" not in encode(value))  # text that says so has no digest
     same = kind(decode(encode(items)) * times)  # equal, and no object shared with it
     assert digest(value) == digest(same)
     assert digest(value) != digest(kind([*items, 1] * times))
