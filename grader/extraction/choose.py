@@ -32,6 +32,10 @@ _CODE_START = re.compile(
     re.MULTILINE,
 )
 
+# A fence that was closed on the last line of code, where Markdown sees none.
+_FENCE_BEHIND_CODE = re.compile(r"(?<=[^\s`])[ \t]*+```[ \t]*+$", re.MULTILINE)
+_INDENTED_BLOCK = re.compile(r"(?:^(?:[ ]{4}|\t)[^\n]*+(?:\n|\Z)(?:[ \t]*+\n)*+)++", re.MULTILINE)
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -76,6 +80,9 @@ def _readings(markup: Markup, block: Block) -> Iterable[str]:
         yield dedented(block.text)
     if not block.closed:
         yield cut_at_stop_token(block.text)
+    closing = _FENCE_BEHIND_CODE.search(block.text)
+    if closing is not None:
+        yield block.text[: closing.start()]
     if block.text.count('"""') % 2 or block.text.count("'''") % 2:
         yield markup.past_strings(block)
 
@@ -120,6 +127,32 @@ def run_defining(parser: syntax.Parser, text: str, entry_point: str) -> list[Pie
     for start in starts[-4:]:
         pieces += runs_as_pieces(parser, text[start : start + _MAX_RUN], entry_point)[:1]
     return pieces
+
+
+def indented_as_pieces(parser: syntax.Parser, text: str, entry_point: str) -> list[Piece]:
+    """Parse Markdown's blocks without fences: lines that are indented by four blanks or a tab, between prose."""
+    pieces = []
+    for found in list(_INDENTED_BLOCK.finditer(text))[-_MAX_PIECES:]:
+        block = dedented(found[0])
+        tree = parser.tree(block) if entry_point in block else None
+        if tree is not None:
+            pieces.append(Piece(block, tree))
+    return pieces
+
+
+def without_remarks(parser: syntax.Parser, tree: ast.Module, text: str) -> str:
+    """Blank the lines of a whole program that are remarks by their looks and read a name that nobody binds: the word
+    ``python`` of a lost fence, ``[DONE]``. Each of them would end the program with a NameError."""
+    unbound = syntax.unbound_names(tree)
+    if not unbound or "*" in syntax.bindings(tree):
+        return text
+    remarks = [node for node in tree.body if syntax.is_prose(node) and syntax.loaded_names(node) & unbound]
+    lines = text.split("\n")
+    for node in remarks:
+        for number in range(node.lineno - 1, node.end_lineno or node.lineno):
+            lines[number] = ""
+    cleaned = "\n".join(lines)
+    return cleaned if remarks and parser.tree(cleaned) is not None else text
 
 
 def _next_line(text: str, position: int) -> int:

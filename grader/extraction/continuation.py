@@ -130,14 +130,16 @@ def _without_usage(tree: ast.Module, source: str, entry_point: str) -> str:
     """Cut where the text stops defining and begins to try things out, or starts the same task over.
 
     A base model goes on after the body until its tokens run out; the usual stop words (``\\nprint``,
-    ``\\nassert``, a second definition of the entry point) mean the same. Kept whole where a name that is
-    bound only after the cut would be missed.
+    ``\\nassert``, a second definition of the entry point) mean the same. So does what cannot but fail when
+    it is loaded, as tests do whose imports are missing. Kept whole where a name that is bound only after the
+    cut would be missed.
     """
     name = entry_point.rpartition(".")[2]
     defined = False
+    unbound = set() if "*" in syntax.bindings(tree) else syntax.unbound_names(tree)
     for node in tree.body:
         names = syntax.statement_names(node)
-        if defined and (name in names or _is_trial(node, name)):
+        if defined and (name in names or _is_trial(node, name) or _loaded_at_once(node) & unbound):
             lines = source.split("\n")[: syntax.first_line(node) - 1]
             after = tree.body[tree.body.index(node) :]
             before = ast.Module(tree.body[: tree.body.index(node)], [])
@@ -147,6 +149,17 @@ def _without_usage(tree: ast.Module, source: str, entry_point: str) -> str:
             return "\n".join(lines).rstrip() + "\n"
         defined = defined or name in names or isinstance(node, ast.ClassDef)
     return source
+
+
+def _loaded_at_once(node: ast.stmt) -> set[str]:
+    """Names that are read as soon as a definition is met: by its decorators and bases."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        parts = node.decorator_list
+    elif isinstance(node, ast.ClassDef):
+        parts = [*node.decorator_list, *node.bases]
+    else:
+        parts = []
+    return set().union(*map(syntax.loaded_names, parts))
 
 
 def _is_trial(node: ast.stmt, entry_point: str) -> bool:

@@ -11,10 +11,12 @@ from grader.extraction.choose import (
     answer_among,
     blocks_as_pieces,
     dedented,
+    indented_as_pieces,
     run_defining,
     runs_as_pieces,
     with_helpers,
     with_preamble,
+    without_remarks,
 )
 from grader.extraction.continuation import continue_prompt
 from grader.extraction.markup import Block, Markup, read_markup
@@ -80,7 +82,7 @@ class _Task:
         indented = text.lstrip("\r\n").startswith((" ", "\t"))
         found = self.full_program(text)
         if found is None and indented and self._defines_by_its_looks(text):
-            found = self.full_program(dedented(text))
+            found = self.full_program(dedented(text)) or self.full_program(text.lstrip())
         if found is None and (indented or not markup.blocks):
             found = self._continued(text, whole=True)
         if found is None and markup.blocks:
@@ -93,7 +95,8 @@ class _Task:
         tree = self.parser.tree(text)
         if tree is None or answer_among([Piece(text, tree)], self.entry_point) is None:
             return None
-        return Extraction(with_preamble(self.parser, self.prompt, _ended(text)), "full_program")
+        program = without_remarks(self.parser, tree, _ended(text))
+        return Extraction(with_preamble(self.parser, self.prompt, program), "full_program")
 
     def _defines_by_its_looks(self, text: str) -> bool:
         name = re.escape(self.entry_point)
@@ -129,7 +132,7 @@ class _Task:
 
     def _is_usage(self, block: Block) -> bool:
         """A block that calls the entry point from the margin shows its use; it is no body of it."""
-        called = re.search(rf"^\S.*\b{re.escape(self.entry_point)}[ \t]*\(", block.text, re.MULTILINE)
+        called = re.search(rf"^(?=\S).*\b{re.escape(self.entry_point)}[ \t]*\(", block.text, re.MULTILINE)
         return called is not None and "return" not in block.text
 
     def _unfenced(self, markup: Markup, *, indented: bool) -> Extraction | None:
@@ -143,6 +146,10 @@ class _Task:
         if found is None and self.entry_point:
             defining = run_defining(self.parser, text, self.entry_point)
             found = self._assembled(defining + pieces, "longest_parsable") if defining else None
+        if found is None and self._defines_by_its_looks(text):
+            found = self._assembled(
+                indented_as_pieces(self.parser, text, self.entry_point), "longest_parsable"
+            )
         return found
 
     def _last_resort(self, markup: Markup) -> Extraction:

@@ -19,13 +19,32 @@ STOP_TOKENS = (
     "<|end|>",
     "<|eos|>",
     "<|EOT|>",
+    "<|EOS|>",
+    "<|return|>",
+    "<|end_of_sentence|>",
+    "<|end_of_role|>",
+    "<|endofmessage|>",
+    "<|endofblock|>",
+    "<|END_OF_TURN_TOKEN|>",
+    "<|user|>",
     "<|fim_pad|>",
+    "<|fim_prefix|>",
+    "<|fim_middle|>",
+    "<|fim_suffix|>",
     "<|file_sep|>",
+    "<|file_separator|>",
+    "<|repo_name|>",
+    "<file_sep>",
+    "<fim_prefix>",
+    "<fim_middle>",
+    "<fim_suffix>",
     "<|end_of_turn|>",
     "<end_of_turn>",
     "<｜end▁of▁sentence｜>",
     "<eos>",
     "<EOT>",
+    "<pad>",
+    "<unk>",
     "</s>",
 )
 
@@ -40,10 +59,21 @@ _FENCE = (
 _EVENT = re.compile(rf"{_FENCE}|{_TAG}|(?P<stop>{_STOP})", re.MULTILINE)
 _FIRST_TAG = re.compile(_TAG)
 
-# CodeLlama and the few-shot MBPP prompt frame code in these, each on a line of its own.
+# CodeLlama, the few-shot MBPP prompt and R1-like prompts frame code in these.
+_FRAME_BEGIN = re.compile(
+    r"^[ \t]*+(?:\[PYTHON\]|\[BEGIN\]|<(?:answer|code|solution)>)[ \t]*+\n?", re.MULTILINE
+)
+_FRAME_END = re.compile(r"\n?(?:\[/PYTHON\]|\[DONE\]|</(?:answer|code|solution)>)[ \t]*+$", re.MULTILINE)
 _FRAME_LINE = re.compile(
     r"^[ \t]*(?:\[/?PYTHON\]|\[BEGIN\]|\[DONE\]|</?(?:answer|code|solution)>)[ \t]*$", re.MULTILINE
 )
+
+# gpt-oss writes its reasoning into channels of their own before it.
+_FINAL_CHANNEL = "<|channel|>final<|message|>"
+
+# What a web page makes of blanks at the start of a line, and marks of byte order or of no width before the text.
+_HARD_BLANKS = re.compile(r"^[ \t]*+\u00a0[ \t\u00a0]*+", re.MULTILINE)
+_INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
 
 # Comments and strings, of a triple-quoted one only the start. Possessive, so that no text makes it slow.
 _LEXEME = re.compile(
@@ -126,8 +156,11 @@ def unindented(text: str, width: int) -> str:
 
 def read_markup(completion: str) -> Markup:
     """Take a completion apart; never raises, and takes time linear in its length."""
-    text = _without_final_stop_tokens(completion)
+    text = _without_final_stop_tokens(completion.rpartition(_FINAL_CHANNEL)[2].lstrip(_INVISIBLE))
     text = _without_reasoning(text)
+    if "```" not in text and "~~~" not in text:
+        text = _FRAME_BEGIN.sub("```python\n", _FRAME_END.sub("\n```", text))
+    text = _HARD_BLANKS.sub(lambda blanks: blanks[0].replace("\u00a0", " "), text)
     markup = Markup(text)
     _find_blocks(markup)
     return markup

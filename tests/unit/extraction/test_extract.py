@@ -80,6 +80,37 @@ class TestFences:
         found = run(f"{PROGRAM}```\n\nThis works because it does.")
         assert mean_of(found.source) == 3.0
 
+    @pytest.mark.parametrize("tail", ["", " ", "\n\nIt works.", f"\n\nUsage:\n{fence('print(mean([1]))')}"])
+    def test_closed_on_the_last_line_of_code(self, tail):
+        found = run(f"Here:\n```python\n{PROGRAM.rstrip()}```{tail}")
+        assert found.source.rstrip() == PROGRAM.rstrip()
+
+    @pytest.mark.parametrize(
+        ("opening", "closing"),
+        [
+            ("[PYTHON]\n", "[/PYTHON]\n[TESTS]\nassert mean([]) == 1\n[/TESTS]"),
+            ("[BEGIN]\n", "[DONE]"),
+            ("", "[DONE]\n"),
+            ("<answer>\n", "</answer>"),
+            ("<answer>", "</answer>"),
+            ("Thus:\n<code>\n", "</code>\nDone."),
+        ],
+    )
+    def test_other_frames_than_fences(self, opening, closing):
+        assert run(f"{opening}{PROGRAM}{closing}").source.strip() == PROGRAM.strip()
+
+    def test_body_in_front_of_a_usage_example_in_a_fence(self):
+        assert mean_of(run(f"{BODY}{fence('mean([1])' + chr(10))}\n").source) == 3.0
+
+    def test_hard_blanks(self):
+        assert run(fence(PROGRAM.replace("    ", "\u00a0" * 4))).source == PROGRAM
+
+    def test_indented_instead_of_fenced(self):
+        indented = "".join(f"    {line}\n" for line in PROGRAM.splitlines())
+        found = run(f"The function is:\n\n{indented}\nIt is fast.\n")
+        assert found.how == "longest_parsable"
+        assert found.source.rstrip() == PROGRAM.rstrip()
+
     def test_other_languages_lose(self):
         shell = fence("mean = 1\n", "bash")
         assert run(f"{fence(PROGRAM)}\n{shell}").source == PROGRAM
@@ -202,6 +233,20 @@ class TestContinuedBody:
         assert mean_of(found.source) == 3.0
         assert "17" not in found.source
 
+    @pytest.mark.parametrize(
+        "tail",
+        [
+            "@pytest.mark.slow\ndef test_mean():\n    assert mean([1]) == 1\n",
+            "class TestMean(unittest.TestCase):\n    def test(self):\n        mean([])\n",
+        ],
+    )
+    def test_tests_whose_imports_are_missing_are_cut(self, tail):
+        assert mean_of(run(f"{BODY}\n\n{tail}").source) == 3.0
+
+    def test_tests_with_their_imports_are_kept(self):
+        tail = "import unittest\n\nclass TestMean(unittest.TestCase):\n    pass\n"
+        assert "TestMean" in run(f"{BODY}\n\n{tail}").source
+
     def test_body_that_breaks_off_is_not_completed_by_cutting(self):
         """The program is broken; cutting it to something that parses would be another program."""
         body = "    if not xs:\n        return 0.0\n    return sum(xs) / len(xs\n"
@@ -246,6 +291,15 @@ class TestFullProgram:
     def test_main_guard_is_kept(self):
         program = PROGRAM + "\nif __name__ == '__main__':\n    print(mean([1]))\n"
         assert run(program) == Extraction(program, "full_program")
+
+    @pytest.mark.parametrize("remark", ["python\n", "[EOS]\n", "Solution\n"])
+    def test_remark_that_would_be_a_name_error_is_dropped(self, remark):
+        assert mean_of(run(remark + PROGRAM).source) == 3.0
+        assert mean_of(run(PROGRAM + remark).source) == 3.0
+
+    def test_one_blank_too_many_before_the_first_line(self):
+        program = "def mean(xs):\n return sum(xs) / len(xs)\n"
+        assert run(f" {program}") == Extraction(program, "full_program")
 
     def test_repeated_prompt(self):
         assert run(PROMPT + BODY) == Extraction(PROMPT + BODY, "full_program")
@@ -338,6 +392,11 @@ class TestReasoning:
 
     def test_channel_tokens_are_left_alone(self):
         found = run(f"<|channel|>final<|message|>\n{fence(PROGRAM)}")
+        assert found.source == PROGRAM
+
+    def test_what_stands_before_the_final_channel_is_reasoning(self):
+        draft = f"<|channel|>analysis<|message|>Maybe\n{fence(DRAFT)}<|end|><|start|>assistant"
+        found = run(f"{draft}<|channel|>final<|message|>The code:\n{fence(PROGRAM)}<|return|>")
         assert found.source == PROGRAM
 
     def test_body_after_reasoning(self):
