@@ -46,6 +46,10 @@ def mapped_beside_group(memory_bytes: int, threads: int) -> int:
     return memory_bytes + threads * _THREAD_BYTES + _SPARE_BYTES
 
 
+class CellSpentError(CellLostError):
+    """A cell takes no more runs. Everything that it has not told the end of was not begun, and is to run in another."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
     """A piece of a run's answer stream (or of a whole program's output), and the CPU seconds used so far."""
@@ -108,6 +112,7 @@ class Cell(ABC):
         self._runs = self._kills_seen = 0
         self._checked_at, self._silent_s, self._pinged = time.monotonic(), 0.0, False
         self._stopped = False
+        self._spent = ""
         self.hello: dict[str, Any] = {}
 
     @abstractmethod
@@ -203,10 +208,15 @@ class Cell(ABC):
         self._send(wire.KILL, wire.LENGTH.pack(run))
 
     def receive(self, timeout_s: float | None) -> list[Event]:
-        """Wait for events; [] when the time is over. Raises CellLostError when the cell is gone."""
+        """Wait for events; [] when the time is over.
+
+        Raises CellLostError when the cell is gone, and CellSpentError when it takes no more runs.
+        """
         events = self._parse()
         if events:
             return events
+        if self._spent:
+            raise CellSpentError(f"the {self.backend} cell takes no more runs: {self._spent}")
         readable, writable, _ = select.select([self._reader], self.writers, [], timeout_s)
         if writable:
             self._flush()
@@ -285,6 +295,9 @@ class Cell(ABC):
             return None
         if kind == wire.PONG:
             self._pinged = False
+            return None
+        if kind == wire.SPENT:
+            self._spent = payload[:500].decode(errors="replace")
             return None
         text = payload[:500].decode(errors="replace")
         if kind == wire.FAULT:

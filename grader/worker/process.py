@@ -15,7 +15,7 @@ from typing import Any
 
 from grader.errors import CellLostError, GraderError, InfrastructureError, SuiteError
 from grader.limits import Limits
-from grader.sandbox.cell import Answers, Cell, Done
+from grader.sandbox.cell import Answers, Cell, CellSpentError, Done
 from grader.worker.bundle import BundleStore
 from grader.worker.execution import Executed, execute
 from grader.worker.grading import BROKEN_TESTS, VerdictFields, grade, infrastructure_error
@@ -252,15 +252,16 @@ class Worker:
                 step = self._start_waiting
 
     def _replace_cell(self, error: CellLostError) -> None:
-        """Tell of the run that the cell was at; the one that was only ready to is run in the new cell."""
+        """Tell of the run that the cell was at, if it was at one; what was only ready to is run in the new cell."""
         lost = [active.job for active in self._active.values() if active.wanted]
         self._active.clear()
         self._cell.close()
         self._cell = self._new_cell()
         self._memory = self._setup.limits.memory_bytes
-        if lost:
+        if lost and not isinstance(error, CellSpentError):
             self._reports.append(Lost(lost[0].number, getattr(error, "blamed", False), str(error)))
-        self._waiting.extendleft(reversed(lost[1:]))
+            del lost[0]
+        self._waiting.extendleft(reversed(lost))
 
 
 def main() -> None:

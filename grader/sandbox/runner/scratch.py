@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import stat
 
+MOST_ENTRIES = 4096  # as many as a sample's own file system has room for, where it has one
+
+
+class TooMuchError(Exception):
+    """There is more in the folder than is worth removing: to make a new cell is quicker."""
+
 
 def empty(folder: str) -> None:
     """Remove everything below a folder, however deep and whatever its modes, and make it private again.
 
-    Raises OSError if something stays.
+    Raises OSError if something stays, TooMuchError where that would take long; what is left then is anywhere.
 
     A sample can nest folders deeper than a path can be long, or than a recursion can go. So what is in a sub-folder
     is moved up, next to it, until there is nothing but files and empty folders.
@@ -19,13 +25,20 @@ def empty(folder: str) -> None:
 
 
 def remove_own(folder: str) -> None:
-    """Remove everything below a folder in which everything is this user's. Raises OSError if something stays."""
+    """Remove everything below a folder in which everything is this user's. Raises as ``empty`` does."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        moved, fresh = 0, os.urandom(8).hex()  # drawn when the sample is gone: it has no file of that name
+        moved, removed, fresh = (
+            0,
+            0,
+            os.urandom(8).hex(),
+        )  # drawn when the sample is gone: it has no file of that name
         names = _names(handle)
         while names:
             name = names.pop()
+            removed += 1
+            if removed > MOST_ENTRIES:
+                raise TooMuchError(f"a sample left more than {MOST_ENTRIES} files and folders")
             if not _is_folder(handle, name):
                 os.unlink(name, dir_fd=handle)
                 continue

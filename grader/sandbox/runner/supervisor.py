@@ -165,7 +165,12 @@ class Supervisor:
         if self._users:
             self._users.take_back()
         elif not self._own_mounts:
-            scratch.empty(wire.SCRATCH)
+            try:
+                scratch.empty(wire.SCRATCH)
+            except scratch.TooMuchError as error:
+                self._out.add(wire.SPENT, str(error).encode())
+                self._out.flush()
+                raise SystemExit(0) from None
 
 
 def main(proc: int, *, by_user: bool = False) -> None:

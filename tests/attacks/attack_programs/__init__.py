@@ -20,15 +20,15 @@ from attack_programs import (
 SECTIONS = (
     forging,
     frames,
-    insides,
     asserted,
     reading,
     exhausting,
     evading,
-    processes,
     persisting,
     escaping,
     network,
     output,
+    insides,
+    processes,
 )
 ALL = [attack for section in SECTIONS for attack in section.ATTACKS]

@@ -39,6 +39,13 @@ def test_a_nest_deeper_than_a_path_can_be_long_is_removed(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+def test_more_than_a_sample_may_have_is_not_removed_but_told(tmp_path: Path) -> None:
+    for number in range(scratch.MOST_ENTRIES + 1):
+        (tmp_path / str(number)).touch()
+    with pytest.raises(scratch.TooMuchError):
+        scratch.empty(str(tmp_path))
+
+
 def test_modes_do_not_keep_a_folder(tmp_path: Path) -> None:
     (tmp_path / "shut").mkdir()
     (tmp_path / "shut" / "file").write_text("x")
