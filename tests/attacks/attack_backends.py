@@ -87,6 +87,8 @@ _GVISOR = _DOCKER | {
     "thread-bomb*": (MEMORY,),
     "search-files": (TIME,),
     "links": (TIME,),
+    "inodes": (TIME,),
+    "directories": (TIME,),
     "kernel-deep-folders": (TIME,),
     "kernel-long-links": (TIME,),
     "credit-of-a-crowd": (RUNTIME,),  # nor more threads

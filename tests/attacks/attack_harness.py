@@ -73,13 +73,16 @@ class Harness:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("GRADER_CACHE_DIR", str(self._cache))
             self._engine.__enter__()
-        # Everything that a cell makes on first use is made before the first attack.
+        self._warm_up()
+        self._memory = self.worker_memory()
+        return self
+
+    def _warm_up(self) -> None:
+        """Have a cell make everything that it makes on first use."""
         with_numpy = self.witness.replace("import ctypes", "import ctypes, numpy")
         for source in (self.witness, with_numpy, self.witness):
             self.must_be_clean(self.grade(source))
         self.grade(self.witness, "Attacked/asserted")  # by a zygote for calls, whatever comes of it
-        self._memory = self.worker_memory()
-        return self
 
     def __exit__(self, *error: Any) -> None:
         self._engine.__exit__(*error)
@@ -147,6 +150,8 @@ class Harness:
         self.must_be_clean(self.grade(self.witness))
         if self.backend.keeps_cell(attack):
             assert self.state() == before, "processes or descriptors differ, or the cell is another"
+        else:
+            self._warm_up()
         assert self.worker_memory() - memory_before <= MAX_GROWTH
         assert self.grown() <= 2 * MAX_GROWTH, "small steps"
         return verdict
