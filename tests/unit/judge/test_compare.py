@@ -263,6 +263,16 @@ def test_no_tolerance_for_a_sequence_that_numpy_makes_no_numbers_of():
         assert judge("evalplus", large + 1, large, tolerance=1e-6)
 
 
+def test_a_float64_of_numpy_equals_the_int_that_rounds_to_it():
+    large = 2**53 + 1
+    assert judge_foreign(scalar("<f8", float(large)), large)
+    assert not judge_foreign(float(large), large)
+    assert not judge_foreign(scalar("<f4", float(large)), large)
+    assert not judge_foreign(scalar("<f8", float(large) + 4), large)
+    assert not judge_foreign(scalar("<f8", 1e308), 10**400)
+    assert not judge_foreign(scalar("<f8", float(large)), large, kind="exact")
+
+
 def test_set_comparison_has_the_tolerance_too():
     assert judge("set", (1.0, 2.0), (1.0000001, 2.0), tolerance=1e-6)
     assert not judge("set", (2.0, 1.0), (1.0000001, 2.0), tolerance=1e-6)
