@@ -183,7 +183,7 @@ class AnswerStream:
                     self._violate("a digest of the wrong size")
                     return None
                 length = self.long_answers[test] = wire.DIGEST_BODY.unpack(payload)[0]
-                if length <= wire.DIGEST_ABOVE:  # each one costs two more runs
+                if length < wire.LEAST_DIGEST:  # each one costs two more runs
                     self._violate(f"a digest of {length} bytes")
                     return None
             return Finding.UNDECIDED

@@ -244,10 +244,11 @@ class Run:
 
     def _run_delay(self) -> float:
         """Seconds that the run was ready and waited for a processor (proc's schedstat): of each process, the thread
-        that waited longest. Their sum would let a crowd of threads sleep on the credit of a busy machine."""
+        that waited longest. Their sum would let a crowd of threads sleep on the credit of a busy machine. A program
+        that prints waits while we wait for a processor, too."""
         if self._host_clock:
             return self._host_clock.waited
-        total = 0
+        total = _schedstat_delay_ns(self._proc, str(os.getpid()))
         for pid in self._pids:
             try:
                 folder = os.open(f"{pid}/task", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._proc)

@@ -50,7 +50,9 @@ FILE = ord("F")  # LENGTH number of a file asked for, then its bytes: only where
 FINISHED = ord("Z")  # every test was answered; the payload has CPU seconds a test (float64) if asked for
 
 DIGEST_BODY = struct.Struct("<Q32s")  # length, sha256
-DIGEST_ABOVE = 32 * 1024  # bytes
+DIGEST_ABOVE = 32 * 1024  # bytes of the encoding
+# What is hashed can be shorter than the encoding: at most by five for lists of empty tuples.
+LEAST_DIGEST = DIGEST_ABOVE // 8
 
 # Descriptors of a sample process.
 ANSWER_FD, PAYLOAD_FD, FROM_PEER_FD, TO_PEER_FD = 3, 4, 5, 6
