@@ -91,6 +91,7 @@ class Run:
         self._killed: str | None = None
         self._to_start = 0  # bytes of what says that the processes are set up
         self._shown = 0.0
+        self._waited_before = -1
         self._host_clock: HostClock | None = None
         self._tails = {"stdout": Tail(limits.stdout_bytes), "stderr": Tail(limits.stdout_bytes)}
         self._step = Clock()
@@ -203,6 +204,8 @@ class Run:
     def _note_absence(self, wall: float) -> None:
         """Count no time as idle for which we were late: stopped, without a processor, or held up by the worker. A
         program that waits for us meanwhile is not idle."""
+        if self._waited_before < 0 and wall - self._began > _LONGEST_WAKE_S:  # most runs do not become as old
+            self._waited_before = self._own_delay_ns()
         self._step.wall += max(0.0, wall - self._looked - _LATE_S)
         self._looked = wall
 
@@ -248,7 +251,7 @@ class Run:
         that prints waits while we wait for a processor, too."""
         if self._host_clock:
             return self._host_clock.waited
-        total = _schedstat_delay_ns(self._proc, str(os.getpid()))
+        total = self._own_delay_ns() - self._waited_before if self._waited_before >= 0 else 0
         for pid in self._pids:
             try:
                 folder = os.open(f"{pid}/task", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._proc)
@@ -260,6 +263,10 @@ class Run:
             finally:
                 os.close(folder)
         return total / 1e9
+
+    def _own_delay_ns(self) -> int:
+        """Nanoseconds that this process has waited for a processor since it was made."""
+        return _schedstat_delay_ns(self._proc, str(os.getpid()))
 
     def _is_stopped(self) -> bool:
         """Whether somebody outside has stopped a process; no program can stop itself, as the first of its namespace."""

@@ -28,11 +28,8 @@ def remove_own(folder: str) -> None:
     """Remove everything below a folder in which everything is this user's. Raises as ``empty`` does."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        moved, removed, fresh = (
-            0,
-            0,
-            os.urandom(8).hex(),
-        )  # drawn when the sample is gone: it has no file of that name
+        moved = removed = 0
+        fresh = os.urandom(8).hex()  # drawn when the sample is gone: it has no file of that name
         names = _names(handle)
         while names:
             name = names.pop()

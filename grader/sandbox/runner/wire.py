@@ -29,9 +29,7 @@ DONE = ord("D")  # uint32 length, JSON of that length, then the tails of standar
 FAULT = ord("F")  # text: why this cell cannot go on
 DIED = ord("Z")  # text: which other process of this cell has died
 PONG = ord("P")  # empty
-SPENT = ord(
-    "G"
-)  # text: why this cell takes no more runs; what it was given since the last DONE has not begun
+SPENT = ord("G")  # text: why this cell takes no more runs; what came after the last DONE was not begun
 
 SECONDS = struct.Struct("<d")
 CHUNK = struct.Struct("<Id")  # run, CPU seconds it has used so far

@@ -80,6 +80,20 @@ def test_running_sums_are_where_each_group_ends(sizes):
     assert sums == [sum(sizes[: index + 1]) for index in range(len(sizes))]
 
 
+def test_only_what_the_supervisor_waits_during_a_run_is_taken_for_its_programs_waiting(monkeypatch):
+    """Over its life it may have waited for hours, and a sleeper must not live on that."""
+    waited_ns = 10**13
+    monkeypatch.setattr(run, "_schedstat_delay_ns", lambda _folder, _thread: waited_ns)
+    sleeper = counter()
+    sleeper._proc, sleeper._pids, sleeper._began = -1, (), 0.0
+    sleeper._looked = 0.0
+    assert sleeper._run_delay() == 0
+    sleeper._note_absence(1.0)
+    assert sleeper._run_delay() == 0
+    waited_ns += 10**9
+    assert sleeper._run_delay() == 1.0
+
+
 def test_a_run_that_was_cancelled_before_it_began_reports_no_use():
     report = b"".join(run.Run.never_started(7))
     size = wire.LENGTH.unpack_from(report)[0]
