@@ -9,7 +9,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import wire
+from . import threads, wire
 from .kernel import process_clock, widen_pipe
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _READ = 1 << 16
 _STARTED = wire.frame(wire.STARTED, b"")
 _SHORTEST_WAKE_S, _LONGEST_WAKE_S = 0.002, 0.025
 _LATE_S = 2 * _LONGEST_WAKE_S
-_PF_EXITING = 0x4  # proc_pid_stat(5), field 9; linux/sched.h
+_ASLEEP_LOOKS = 3
 
 
 class Limits(NamedTuple):
@@ -61,10 +61,12 @@ class Clock:
     def __init__(self) -> None:
         self.cpu = self.wall = self.delay = 0.0
         self.group_cpu = self.group_idle = 0.0
+        self.asleep = 0  # looks in a row
 
     def mark(self, cpu: float, wall: float, delay: float) -> None:
         """Begin a step."""
         self.cpu, self.wall, self.delay = cpu, wall, delay
+        self.asleep = 0
 
 
 class Run:
@@ -90,7 +92,7 @@ class Run:
         self._carry = b""
         self._killed: str | None = None
         self._to_start = 0  # bytes of what says that the processes are set up
-        self._shown = 0.0
+        self._shown = self._look_at = 0.0
         self._waited_before = -1
         self._host_clock: HostClock | None = None
         self._tails = {"stdout": Tail(limits.stdout_bytes), "stderr": Tail(limits.stdout_bytes)}
@@ -133,8 +135,9 @@ class Run:
 
     def next_wake_ms(self) -> float:
         """How long the supervisor may wait: short at first, so that an early wrong answer ends the run early."""
-        elapsed = time.monotonic() - self._began
-        return 1000 * min(_LONGEST_WAKE_S, max(_SHORTEST_WAKE_S, elapsed / 16))
+        now = time.monotonic()
+        wake_s = min(_LONGEST_WAKE_S, max(_SHORTEST_WAKE_S, (now - self._began) / 16))
+        return 1000 * (min(wake_s, self._look_at - now) if self._look_at > now else wake_s)
 
     def advance(self, events: dict[int, int]) -> None:
         """Take what the processes wrote since the last call, pass it on, and hold the limits."""
@@ -233,7 +236,27 @@ class Run:
         if (wall - step.wall) - (cpu - step.cpu) > min(idle_limit, limits.group_s - step.group_idle):
             idle = self._idle(cpu, wall, self._run_delay())
             if idle > idle_limit or step.group_idle + idle > limits.group_s:
-                self.kill("stopped" if self._is_stopped() else "idle_limit")
+                self._end_if_asleep(wall)
+
+    def _end_if_asleep(self, wall: float) -> None:
+        """Kill a run that is idle by its clocks, when it is found asleep a few times in a row.
+
+        Clocks do not show all that keeps a program waiting against its will: not for how long a hypervisor took its
+        processor away, nor how long the kernel had it wait for a disk or a lock. Who is kept so is not asleep. We look
+        when no program can foresee it, so that none can be awake just then.
+        """
+        if wall < self._look_at:
+            return
+        self._look_at = wall + 2 * _LONGEST_WAKE_S * os.urandom(1)[0] / 255
+        if self._is_stopped():
+            self.kill("stopped")
+        elif any(threads.is_awake(pid, self._proc) for pid in self._pids):
+            self._step.wall += _LONGEST_WAKE_S  # as long as it is from one look to the next, on average
+            self._step.asleep = 0
+        else:
+            self._step.asleep += 1
+            if self._step.asleep == _ASLEEP_LOOKS:
+                self.kill("idle_limit")
 
     def shown_cpu(self) -> float:
         """Return the CPU seconds that the clocks of the run's processes show."""
@@ -252,33 +275,22 @@ class Run:
         if self._host_clock:
             return self._host_clock.waited
         total = self._own_delay_ns() - self._waited_before if self._waited_before >= 0 else 0
-        for pid in self._pids:
-            try:
-                folder = os.open(f"{pid}/task", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._proc)
-            except OSError:
-                continue
-            try:
-                threads = os.listdir(folder)  # noqa: PTH208 - a descriptor
-                total += max((_schedstat_delay_ns(folder, thread) for thread in threads), default=0)
-            finally:
-                os.close(folder)
-        return total / 1e9
+        return (total + sum(threads.longest_delay_ns(pid, self._proc) for pid in self._pids)) / 1e9
 
     def _own_delay_ns(self) -> int:
         """Nanoseconds that this process has waited for a processor since it was made."""
-        return _schedstat_delay_ns(self._proc, str(os.getpid()))
+        return threads.delay_ns(os.getpid(), self._proc)
 
     def _is_stopped(self) -> bool:
         """Whether somebody outside has stopped a process; no program can stop itself, as the first of its namespace."""
-        return not self.can_stop_itself and any(_stat_of(pid, self._proc)[:1] == b"T" for pid in self._pids)
+        return not self.can_stop_itself and any(threads.is_stopped(pid, self._proc) for pid in self._pids)
 
     def _is_dying(self, pid: int) -> bool:
         """Whether a process that has not said all is at its end already, before we kill it."""
         complete = self._bounds and self._frames >= self._bounds[-1] + 2  # loaded, every test, finished
         if complete or self.can_stop_itself or self._proc < 0:
             return False
-        # All of its threads: the first one can end alone and leave the others behind.
-        return all(int(stat.split()[6]) & _PF_EXITING for stat in _thread_stats(pid, self._proc))
+        return threads.is_exiting(pid, self._proc)
 
     def kill(self, reason: str) -> None:
         """End the run; the first reason counts."""
@@ -348,45 +360,6 @@ def _killed_already(dying: bool, usage: tuple[int, float, int]) -> bool:
     """Whether a process that was at its end before we killed it has been killed. No program can do that to itself: the
     kernel ignores it of the first process of a namespace, and the filter refuses the limit that has the kernel kill."""
     return dying and os.WIFSIGNALED(usage[0]) and os.WTERMSIG(usage[0]) == signal.SIGKILL
-
-
-def _stat_of(number: int | str, folder: int) -> bytes:
-    """A process's or thread's fields of proc_pid_stat(5) from its state on; empty where it cannot be seen."""
-    try:
-        handle = os.open(f"{number}/stat", os.O_RDONLY, dir_fd=folder)
-    except OSError:
-        return b""
-    try:
-        return os.read(handle, 1000).rpartition(b") ")[2]
-    except ProcessLookupError:
-        return b""
-    finally:
-        os.close(handle)
-
-
-def _thread_stats(pid: int, proc: int) -> list[bytes]:
-    """What ``_stat_of`` says of each thread of a process that can be seen."""
-    try:
-        folder = os.open(f"{pid}/task", os.O_RDONLY | os.O_DIRECTORY, dir_fd=proc)
-    except OSError:
-        return []
-    try:
-        return [stat for thread in os.listdir(folder) if (stat := _stat_of(thread, folder))]  # noqa: PTH208
-    finally:
-        os.close(folder)
-
-
-def _schedstat_delay_ns(folder: int, thread: str) -> int:
-    try:
-        handle = os.open(f"{thread}/schedstat", os.O_RDONLY, dir_fd=folder)
-    except OSError:
-        return 0
-    try:
-        return int(os.read(handle, 100).split()[1])
-    except (OSError, IndexError, ValueError):
-        return 0
-    finally:
-        os.close(handle)
 
 
 def _report(facts: dict[str, object], stdout: bytes, stderr: bytes) -> tuple[bytes, ...]:

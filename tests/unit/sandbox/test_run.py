@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grader.sandbox.runner import run, wire
+from grader.sandbox.runner import run, threads, wire
 
 LIMITS = run.Limits(1.0, 1.0, {}, 10.0, None, 1 << 20, 1000)
 
@@ -83,7 +83,7 @@ def test_running_sums_are_where_each_group_ends(sizes):
 def test_only_what_the_supervisor_waits_during_a_run_is_taken_for_its_programs_waiting(monkeypatch):
     """Over its life it may have waited for hours, and a sleeper must not live on that."""
     waited_ns = 10**13
-    monkeypatch.setattr(run, "_schedstat_delay_ns", lambda _folder, _thread: waited_ns)
+    monkeypatch.setattr(threads, "delay_ns", lambda _pid, _proc: waited_ns)
     sleeper = counter()
     sleeper._proc, sleeper._pids, sleeper._began = -1, (), 0.0
     sleeper._looked = 0.0
@@ -159,11 +159,45 @@ def test_a_report_can_be_taken_apart(stdout, stderr):
 def test_time_in_which_the_supervisor_was_away_is_not_idle():
     watched = counter()
     watched._step.mark(0.0, 100.0, 0.0)
-    watched._looked = 100.0
+    watched._proc, watched._began, watched._looked = -1, 100.0, 100.0
     watched._note_absence(100.04)
     assert watched._idle(0.0, 100.04, 0.0) == pytest.approx(0.04)
     watched._note_absence(200.04)  # it looks at least every 0.025 s, and is late after twice that
     assert watched._idle(0.0, 200.04, 0.0) == pytest.approx(0.09)
+
+
+@pytest.fixture
+def idler(monkeypatch):
+    """A run that is over its idle limit by the clocks; ``killed`` and ``awake`` are what it was and is."""
+    idler = counter()
+    idler._proc, idler._pids, idler.awake, idler.killed = -1, (0,), False, []
+    monkeypatch.setattr(threads, "is_awake", lambda _pid, _proc: idler.awake)
+    monkeypatch.setattr(threads, "is_stopped", lambda _pid, _proc: False)
+    monkeypatch.setattr(idler, "kill", idler.killed.append)
+    idler._step.mark(0.0, 0.0, 0.0)
+    return idler
+
+
+def watch(idler, begin, end):
+    for tick in range(int(begin * 100), int(end * 100)):
+        idler._looked = tick / 100
+        idler._enforce(0.0, tick / 100)
+
+
+def test_a_program_that_sleeps_is_killed_soon_after_its_limit(idler):
+    watch(idler, 0.0, 1.0)
+    assert idler.killed == []
+    watch(idler, 1.0, 1.3)
+    assert idler.killed[0] == "idle_limit"
+
+
+def test_a_program_that_the_kernel_or_a_hypervisor_keeps_waiting_is_not_idle(idler):
+    idler.awake = True
+    watch(idler, 0.0, 20.0)
+    assert idler.killed == []
+    idler.awake = False
+    watch(idler, 20.0, 40.0)
+    assert idler.killed[0] == "idle_limit"
 
 
 def test_the_supervisor_looks_often_at_first_and_then_seldom():
