@@ -131,13 +131,14 @@ class Executing(Work):
 
 @dataclass(slots=True, eq=False)
 class Sample:
-    """A program that is being graded: whole, or in parts (then ``assembly`` is there)."""
+    """A program that is being graded: whole, or in parts (then ``assembly`` is there) until it is ``judged``."""
 
     request: Request
     program: Program
     task: Task
     assembly: Assembly | None = None
     numbers: dict[int, int] = field(default_factory=dict)  # the job's number, by part
+    judged: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -170,8 +171,8 @@ class Grading(Work):
     def end(self, outcome: events.Outcome, result: Any, stamp: Mapping[str, Any]) -> None:
         """Hand over the verdict, once it is certain."""
         sample = self.sample
-        if isinstance(outcome, events.Cancelled) or sample.request.closed:
-            return
+        if isinstance(outcome, events.Cancelled) or sample.request.closed or sample.judged:
+            return  # judged: a part that had ended before it could be cancelled
         fields = result if isinstance(outcome, events.Done) else self._unjudged(outcome, stamp)
         if sample.assembly is None:
             sample.request.on_result(fields)
@@ -183,6 +184,7 @@ class Grading(Work):
         self.go_on(sample, following, [number for part, number in sample.numbers.items() if part in unwanted])
         verdict = sample.assembly.verdict()
         if verdict is not None:
+            sample.judged = True
             sample.request.on_result(verdict)
 
     def fail(self, error: GraderError) -> None:
