@@ -63,9 +63,14 @@ def encode_samples(samples: GivenSamples) -> list[EncodedSample]:
 
 
 def encode_json(value: Any, what: str) -> bytes:
-    """Encode a value. Raises InputError, naming ``what``, for one that JSON has no form for."""
+    """Encode a value. Raises InputError, naming ``what``, for one that JSON has no form for.
+
+    The text is UTF-8, which has half as many bytes as escapes for most of the world's scripts. Halves of surrogate
+    pairs, which UTF-8 has no form for, are written as Python writes them, which are JSON's escapes too.
+    """
     try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+        return text.encode("utf-8", "backslashreplace")
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{what} cannot be written as JSON: {error}") from None
 

@@ -19,8 +19,9 @@ from grader.client.bodies import (
     post,
     with_samples,
 )
-from grader.client.errors import NotFound
+from grader.client.errors import NotFound, RequestTooLarge
 from grader.client.grading import NDJSON, Bounds, Compressor, Grading, Lines, Progress, checked
+from grader.client.halving import half_key, halved, joined
 from grader.client.models import Job, RewardsResult, SuiteInfo, TaskInfo
 from grader.client.retries import Attempts, RetryPolicy, Servers
 from grader.client.steps import Emit, Request, Steps, Wait, answer_to, exchange, try_again
@@ -81,13 +82,25 @@ class Calls:
         )
 
     def rewards(self, fields: Mapping[str, Any], key: str | None = None) -> Steps[RewardsResult]:
-        """``POST /v1/rewards``."""
+        """``POST /v1/rewards``; in halves where the server takes no more."""
         given = {name: value for name, value in _plain_limits(fields).items() if value is not None}
+        return (yield from self._rewards(given, key or uuid.uuid4().hex))
+
+    def _rewards(self, given: Mapping[str, Any], key: str) -> Steps[RewardsResult]:
         body = encode_json(given, "the request")
-        key = key or uuid.uuid4().hex
         request = post("/v1/rewards", body, key=key, compress=self.compress)
-        answer = yield from exchange(self._attempts(key), request)
-        return checked(RewardsResult, answer, "the server")
+        try:
+            answer = yield from exchange(self._attempts(key), request)
+        except RequestTooLarge:
+            halves = halved(given)
+            if halves is None:
+                raise
+        else:
+            return checked(RewardsResult, answer, "the server")
+        parts = []
+        for number, half in enumerate(halves):
+            parts.append((yield from self._rewards(half, half_key(key, number))))
+        return joined(parts)
 
     def submit_job(
         self, samples: GivenSamples, suite: str | None, options: GradeFields, key: str | None

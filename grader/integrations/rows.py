@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
+from grader.client.bodies import encode_json
 from grader.errors import InputError
 from grader.integrations.options import RewardOptions
 from grader.suites.labels import Label, plain, read_label
 
-# The server takes more; but an answer that is lost has to be asked for again as a whole.
+# The server takes more; but an answer that is lost has to be asked for again as a whole. Bytes are those of JSON.
 MAX_ROWS = 8192
-MAX_CHARACTERS = 24 << 20
+MAX_BYTES = 24 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +82,25 @@ def pieces_of(rows: Sequence[Row], options: RewardOptions) -> Iterator[Piece]:
 def _cut(rows: Sequence[Row], numbers: Sequence[int]) -> Iterator[list[int]]:
     sizes: dict[int, int] = {}  # samples of a prompt share their tests
     some: list[int] = []
-    characters = 0
+    total = 0
     for number in numbers:
         row = rows[number]
-        tests = row.label.tests
-        size = len(row.completion) if isinstance(row.completion, str) else len(json.dumps(row.completion))
-        if tests is not None:
+        size = _bytes_of(row.completion, number)
+        if (tests := row.label.tests) is not None:
             if id(tests) not in sizes:
-                sizes[id(tests)] = len(json.dumps(tests, default=str))
-            size += sizes[id(tests)]
-        if some and (len(some) >= MAX_ROWS or characters + size > MAX_CHARACTERS):
+                sizes[id(tests)] = _bytes_of(tests, number)
+            size += sizes[id(tests)] + _bytes_of(row.prompt, number)  # prompts are sent beside tests alone
+        if some and (len(some) >= MAX_ROWS or total + size > MAX_BYTES):
             yield some
-            some, characters = [], 0
+            some, total = [], 0
         some.append(number)
-        characters += size
+        total += size
     if some:
         yield some
+
+
+def _bytes_of(value: Any, number: int) -> int:
+    return len(encode_json(value, f"row {number}"))
 
 
 def _fields(suite: str | None, rows: Sequence[Row], options: RewardOptions) -> dict[str, Any]:

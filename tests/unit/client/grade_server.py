@@ -74,6 +74,7 @@ class GradeServer:
     jobs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     cursors: list[int] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
+    reward_keys: list[str] = field(default_factory=list)
 
     def app(self) -> Any:
         api = FastAPI()
@@ -151,12 +152,24 @@ class GradeServer:
 
     async def rewards(self, request: Request) -> Response:
         body = await self._body(request)
+        if isinstance(body, Response):
+            return body
+        self.reward_keys.append(request.headers["idempotency-key"])
         if self.mischief:
             refuse = self.mischief.pop(0)
             assert isinstance(refuse, Refuse)
             return problem(refuse.status, refuse.detail, refuse.headers)
         rewards = [None if text == "lost" else float(len(text)) for text in body["completions"]]
-        return JSONResponse({"rewards": rewards, "components": [{} for _ in rewards], "new": 1})
+        lost = [row for row, reward in enumerate(rewards) if reward is None]
+        unjudged = [{"row": row, "type": "CellLostError", "message": "lost"} for row in lost]
+        flags: list[list[str]] = [[] for _ in rewards]
+        parts = {
+            "rewards": rewards,
+            "components": [{} for _ in rewards],
+            "flags": flags,
+            "unjudged": unjudged,
+        }
+        return JSONResponse({**parts, "new": 1})
 
     async def submit(self, request: Request) -> Response:
         body = await self._body(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ from grader.client import (
     ServerFailed,
     ServerUnavailable,
 )
+from grader.client.bodies import encode_json
 from grader.errors import InputError, SampleError
 from grader.schema import Sample
 
@@ -181,6 +183,43 @@ def test_rewards_pass_through(client_of: Callable[..., Any], server: GradeServer
     assert result.rewards == [1.0, None, 3.0]
     assert result.components == [{}, {}, {}]
     assert result.model_extra == {"new": 1}
+
+
+def test_rewards_above_the_servers_cap_are_asked_for_in_halves(
+    client_of: Callable[..., Any], server: GradeServer
+) -> None:
+    server.max_bytes = 1500
+    texts = ["lost" if number % 9 == 5 else "語" * number for number in range(40)]
+    wanted = [None if text == "lost" else float(len(text)) for text in texts]
+    tests = [["assert f()"] for _ in texts]
+    fields = {"completions": texts, "tests": tests, "idempotency_key": "k"}
+    for _ in range(2):
+        result = client_of(server.url).rewards(**fields)
+        assert result.rewards == wanted
+        assert [entry["row"] for entry in result.unjudged] == [5, 14, 23, 32]
+        assert len(result.components) == len(result.flags) == 40
+        assert result.verdicts is None
+    half = len(server.reward_keys) // 2
+    assert half > 1
+    assert server.reward_keys[:half] == server.reward_keys[half:], "the same rows have the same keys"
+    assert len(set(server.reward_keys)) == half
+
+
+@pytest.mark.parametrize("more", [{"include_group_features": True}, {"prompts": ["p"]}])
+def test_what_cannot_be_halved_is_refused(
+    client_of: Callable[..., Any], server: GradeServer, more: dict[str, Any]
+) -> None:
+    server.max_bytes = 100
+    with pytest.raises(RequestTooLarge):
+        client_of(server.url).rewards(completions=["x" * 100] * 2, tests=[["assert f()"]] * 2, **more)
+    with pytest.raises(RequestTooLarge):
+        client_of(server.url).rewards(completions=["x" * 100], tests=[["assert f()"]])
+
+
+@pytest.mark.parametrize("text", ["漢", "\ud800", "\udc00\ud800", "a\\\ud800", '\x00"\u2028', "\x7f"])
+def test_any_text_is_sent_as_it_is(text: str) -> None:
+    assert json.loads(encode_json({text: text}, "it")) == json.loads(json.dumps({text: text}))
+    assert encode_json(["漢" * 100], "it") == ('["' + "漢" * 100 + '"]').encode()
 
 
 def test_jobs(client_of: Callable[..., Any], server: GradeServer) -> None:

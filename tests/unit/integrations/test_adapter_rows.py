@@ -7,6 +7,7 @@ import pickle
 import pytest
 
 from grader.client import NotFound, RequestRefused, ServerUnavailable
+from grader.client.bodies import encode_json
 from grader.errors import InputError
 from grader.integrations import rows as rows_module
 from grader.integrations.options import RewardOptions
@@ -89,13 +90,25 @@ def test_a_task_without_a_suite():
 
 
 def test_what_is_too_large_is_split(monkeypatch):
-    monkeypatch.setattr(rows_module, "MAX_CHARACTERS", 1000)
+    monkeypatch.setattr(rows_module, "MAX_BYTES", 1000)
     monkeypatch.setattr(rows_module, "MAX_ROWS", 10)
     rows = [make_row("x" * (300 if n < 6 else 1), TESTS, "t") for n in range(30)]
     pieces = list(pieces_of(rows, RewardOptions()))
     assert [number for piece in pieces for number in piece.numbers] == list(range(30))
     assert [len(piece.numbers) for piece in pieces[:2]] == [2, 2]
     assert max(len(piece.numbers) for piece in pieces) == 10
+
+
+@pytest.mark.parametrize("script", ["ascii", "漢字かな交じり文", "🐍" * 3, "lone \ud800"])
+def test_requests_are_as_large_as_they_are_taken_for(monkeypatch, script):
+    monkeypatch.setattr(rows_module, "MAX_BYTES", 20_000)
+    tests = {"kind": "stdio", "inputs": [script], "outputs": [script]}
+    rows = [make_row(script * 20, dict(tests), "t", prompt=script * 30) for _ in range(100)]
+    pieces = list(pieces_of(rows, RewardOptions()))
+    assert [number for piece in pieces for number in piece.numbers] == list(range(100))
+    bodies = [len(encode_json(piece.fields, "it")) for piece in pieces]
+    assert max(bodies) < 20_000 + 1000
+    assert len(pieces) < 2 + sum(bodies) / 18_000
 
 
 @pytest.mark.parametrize(
