@@ -45,6 +45,7 @@ TRL = (
         "multiprocess==0.70.19", "pandas==3.1.1", "pyarrow==26.0.1", "python-dateutil==4.0.0", "xxhash==4.1.0",
     ),
 )  # fmt: skip
+TINKER = (("--no-deps", "tinker-cookbook==0.6.1", "chz==0.4.0"),)
 VERIFIERS = (("verifiers==0.4.0", "httpx==0.28.1"),)
 # The last version with Rubric; it needs nothing that the newer one does not.
 OLD_VERIFIERS = (("--no-deps", "verifiers==0.1.14"),)
@@ -127,6 +128,12 @@ def trl_environment(verl_environment: Environment) -> Environment:
     # dill, with which datasets makes fingerprints, takes a module for an installed one by these words in its path.
     layer = _made("trl-site-packages", TRL, verl_environment.python)
     return Environment(verl_environment.python, (layer,))
+
+
+@pytest.fixture(scope="session")
+def tinker_environment(verl_environment: Environment) -> Environment:
+    """tinker-cookbook, with verl's aiohttp."""
+    return Environment(verl_environment.python, (_made("tinker", TINKER, verl_environment.python),))
 
 
 @pytest.fixture(scope="session")
