@@ -79,6 +79,16 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def samples_dir() -> Path:
+    """The folder of samples that real models wrote; without it a test is skipped, but in CI it fails."""
+    named = os.environ.get("GRADER_SAMPLES_DIR", "")
+    folder = Path(named)
+    if named and folder.is_dir():
+        return folder
+    unavailable("needs real models' samples: set GRADER_SAMPLES_DIR to their folder")
+
+
+@pytest.fixture(scope="session")
 def sandbox_root() -> Path:
     """The root folder of embedded cells; where the kernel cannot make them, skipped, but in CI failed."""
     from grader import settings as grader_settings
