@@ -10,8 +10,6 @@ import pytest
 from grader.sandbox import docker_engine, factory, images
 from grader.sandbox.options import CellOptions
 
-pytest.importorskip("docker")
-
 VERSION = r"python3\.\d+"
 MODULE = r"[A-Za-z0-9_.+@-]+"
 # Every file of an image must be one of these.

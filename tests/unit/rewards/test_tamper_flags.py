@@ -6,7 +6,6 @@ import ast
 import gzip
 import importlib
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -127,13 +126,9 @@ def test_hostile_source_has_no_flag_and_no_error(source):
     assert flags(source) == set()
 
 
-def test_no_real_sample_has_a_flag():
-    """``GRADER_SAMPLES_DIR`` names a folder of sample files that real models wrote."""
-    folder = os.environ.get("GRADER_SAMPLES_DIR")
-    if not folder:
-        pytest.skip("needs real samples: set GRADER_SAMPLES_DIR to their folder")
+def test_no_real_sample_has_a_flag(samples_dir):
     flagged, count = [], 0
-    for file in sorted(Path(folder).glob("*.jsonl.gz")):
+    for file in sorted(samples_dir.glob("*.jsonl.gz")):
         for line in gzip.decompress(file.read_bytes()).splitlines():
             sample = json.loads(line)
             count += 1
