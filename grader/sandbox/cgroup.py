@@ -1,7 +1,7 @@
 """Control groups of a cell: memory and number of processes, on hierarchy version 1 and 2.
 
-A group's name has the owner's process id and start time, so that groups left by a killed owner can be told from
-those in use, and removed.
+A group's name has the owner's PID namespace, process id and start time, so that groups left by a killed owner can be
+told from those in use, and removed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from grader.errors import SandboxError
 
 _PREFIX = "grader-"
+_FOREIGN_S = 3600.0  # after which a group of another PID namespace, in which no process is, counts as left
 _numbers = itertools.count()
 
 
@@ -44,13 +45,13 @@ class Group:
             if with_swap.exists():
                 with contextlib.suppress(SandboxError):
                     _write(with_swap, size)
+            else:  # swap is not counted: so nothing of the group may go there, rather than all of it
+                _write_if_there(self.memory / "memory.swappiness", 0)
             _write(self.memory / "memory.limit_in_bytes", size)
-            if with_swap.exists():
-                _write(with_swap, size)
+            _write_if_there(with_swap, size)
         else:
             _write(self.memory / "memory.max", size)
-            with contextlib.suppress(SandboxError, FileNotFoundError):
-                _write(self.memory / "memory.swap.max", 0)
+            _write_if_there(self.memory / "memory.swap.max", 0)
 
     def out_of_memory_kills(self) -> int:
         """How many processes the kernel has killed here for want of memory."""
@@ -74,10 +75,15 @@ class Group:
                     break
 
 
-def make_group(memory_bytes: int, processes: int) -> Group | None:
-    """Make the groups of a new cell, or return None where this user may not (``unavailable_reason`` says why)."""
-    name = f"{_PREFIX}{os.getpid()}-{_start_time(os.getpid())}-{next(_numbers)}"
+def make_group(memory_bytes: int, processes: int) -> Group:
+    """Make the groups of a new cell. Raises SandboxError where that cannot be done, e.g. because this user may not."""
+    name = f"{_PREFIX}{_pid_namespace()}-{os.getpid()}-{_start_time(os.getpid())}-{next(_numbers)}"
     hierarchies = find_hierarchies()
+    missing = [controller for controller in ("memory", "pids") if controller not in hierarchies]
+    if missing:
+        raise SandboxError(
+            f"no hierarchy with the controller {' or '.join(missing)} is mounted and delegated"
+        )
     folders = []
     try:
         for hierarchy in dict.fromkeys((hierarchies["memory"], hierarchies["pids"])):
@@ -87,24 +93,24 @@ def make_group(memory_bytes: int, processes: int) -> Group | None:
         group = Group(hierarchies["memory"].version, folders[0], tuple(folders))
         group.limit_memory(memory_bytes)
         _write(folders[-1] / "pids.max", processes)
-    except (KeyError, OSError, SandboxError):
+    except (OSError, SandboxError) as error:
         for folder in folders:
-            folder.rmdir()
-        return None
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, SandboxError):
+            raise
+        parent = Path(error.filename).parent if error.filename else hierarchies["memory"].parent
+        raise SandboxError(f"cannot make a group below {parent}: {error.strerror}") from error
     return group
 
 
 def unavailable_reason() -> str:
     """Say why groups cannot be made here; "" if they can."""
-    group = make_group(1 << 30, 64)
-    if group is not None:
-        group.remove()
-        return ""
-    found = find_hierarchies()
-    missing = [name for name in ("memory", "pids") if name not in found]
-    if missing:
-        return f"no hierarchy with the controller {' or '.join(missing)} is mounted and delegated"
-    return f"no permission to make a group below {found['memory'].parent}"
+    try:
+        make_group(1 << 30, 64).remove()
+    except SandboxError as error:
+        return str(error)
+    return ""
 
 
 def find_hierarchies() -> dict[str, Hierarchy]:
@@ -224,14 +230,34 @@ def remove_abandoned() -> int:
     """Remove the groups whose owner no longer lives; returns how many."""
     removed = 0
     for hierarchy in set(find_hierarchies().values()):
-        for folder in hierarchy.parent.glob(f"{_PREFIX}*-*-*"):
-            pid, started, *_ = folder.name.removeprefix(_PREFIX).split("-")
-            if not (pid.isdecimal() and started.isdecimal()) or _start_time(int(pid)) == started:
-                continue  # not one of ours, or in use
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-                removed += 1
+        for folder in hierarchy.parent.glob(f"{_PREFIX}*-*-*-*"):
+            if _is_abandoned(folder):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+                    removed += 1
     return removed
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Whether a group is one of ours whose owner no longer lives.
+
+    Of a process in another PID namespace nothing is known here, and its group is empty until its cell has entered it:
+    so it counts as used while it is young. The kernel refuses to remove one in which a process is.
+    """
+    parts = folder.name.removeprefix(_PREFIX).split("-")
+    if len(parts) != 4 or not all(part.isdecimal() for part in parts):
+        return False
+    namespace, pid, started, _ = parts
+    if namespace == _pid_namespace():
+        return _start_time(int(pid)) != started
+    with contextlib.suppress(OSError):
+        return time.time() - folder.stat().st_mtime > _FOREIGN_S
+    return False
+
+
+def _pid_namespace() -> str:
+    """The number of the namespace in which our process ids mean something."""
+    return str(Path("/proc/self/ns/pid").stat().st_ino)
 
 
 def _start_time(pid: int) -> str:
@@ -241,6 +267,11 @@ def _start_time(pid: int) -> str:
     except OSError:
         return ""
     return text.rpartition(")")[2].split()[19]
+
+
+def _write_if_there(file: Path, value: int) -> None:
+    if file.exists():
+        _write(file, value)
 
 
 def _write(file: Path, value: int) -> None:

@@ -21,7 +21,8 @@ class CellSource:
     """What an engine's cells are made from; it travels to the workers.
 
     ``key`` names the interpreter and packages that programs find, for caches of what they answer. ``digest`` names
-    everything in the cell, the runner included (a container's image by its digest), for caches of verdicts. Where the
+    everything in the cell, the runner included (a container's image by its digest), for caches of verdicts. ``groups``
+    says whether control groups limit embedded cells: found out once, so that no later cell is a weaker one. Where the
     options have a ``renewal``, the cells of a worker come from a warm pool; else a cell lives as long as its worker.
     """
 
@@ -29,6 +30,7 @@ class CellSource:
     key: str
     digest: str
     root: Path | None = None
+    groups: bool = False
     image: str | None = None
     starts: Path | None = None
 
@@ -48,7 +50,7 @@ class CellSource:
             )
         from grader.sandbox.namespaces import NamespaceCell
 
-        return NamespaceCell(self.root, limits)
+        return NamespaceCell(self.root, limits, groups=self.groups)
 
     def _container(self, limits: Limits, patience_s: float) -> Cell:
         from grader.sandbox import docker_starts
@@ -76,13 +78,14 @@ def prepare(
     """
     if options.backend == "docker":
         return _prepare_docker(options, cache)
-    from grader.sandbox import preflight, rootfs
+    from grader.sandbox import cgroup, preflight, rootfs
 
     preflight.require(options.allow_missing)
     reap_orphans(options.backend)
     root = rootfs.prepare_root(cache, on_progress=on_progress)
     digest = f"{root.name}-{rootfs.runner_digest()[:12]}"
-    return CellSource(options, rootfs.root_key(), digest, root=root)
+    groups = not cgroup.unavailable_reason()
+    return CellSource(options, rootfs.root_key(), digest, root=root, groups=groups)
 
 
 def _prepare_docker(options: CellOptions, cache: Path) -> CellSource:

@@ -30,14 +30,16 @@ _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from runner.launch im
 
 
 class NamespaceCell(Cell):
-    """A cell in namespaces of this machine. Raises SandboxError where one cannot be made."""
+    """A cell in namespaces of this machine. Raises SandboxError where one cannot be made.
+
+    ``groups`` says whether control groups limit it, else ``RLIMIT_AS`` does. Where they are to, and none can be made,
+    there is no cell: it would be a weaker one than its verdicts say.
+    """
 
     backend = "namespaces"
 
-    def __init__(self, root: Path, limits: Limits) -> None:
-        self._group = cgroup.make_group(
-            limits.memory_bytes + _RUNNER_MEMORY, limits.threads + _RUNNER_PROCESSES
-        )
+    def __init__(self, root: Path, limits: Limits, *, groups: bool) -> None:
+        self._group = _made_group(limits) if groups else None
         self._landlock = landlock.abi_version()
         self._threads = limits.threads
         self._limit_address_space(limits.memory_bytes)
@@ -105,7 +107,10 @@ class NamespaceCell(Cell):
 
     def memory_kills(self) -> int:
         """How many processes of this cell the kernel has killed for want of memory."""
-        return self._group.out_of_memory_kills() if self._group else 0
+        try:
+            return self._group.out_of_memory_kills() if self._group else 0
+        except OSError as error:
+            raise self._lost() from error
 
     def why_it_ended(self) -> str:
         """The launcher's exit status and what it and the supervisor wrote to standard error."""
@@ -147,3 +152,14 @@ class NamespaceCell(Cell):
         if self._group:
             self._group.remove()
             self._group = None
+
+
+def _made_group(limits: Limits) -> cgroup.Group:
+    memory, processes = limits.memory_bytes + _RUNNER_MEMORY, limits.threads + _RUNNER_PROCESSES
+    try:
+        return cgroup.make_group(memory, processes)
+    except SandboxError as error:
+        raise SandboxError(
+            f"a control group that could be made when the grader started can no longer be: {error}. "
+            "`grader doctor` says what decides that; started again, the grader uses what there is then"
+        ) from error

@@ -128,8 +128,8 @@ def _abandoned_groups() -> list[Path]:
     return [
         folder
         for hierarchy in set(cgroup.find_hierarchies().values())
-        for folder in hierarchy.parent.glob("grader-*-*-*")
-        if cgroup._start_time(int(folder.name.split("-")[1])) != folder.name.split("-")[2]
+        for folder in hierarchy.parent.glob("grader-*")
+        if cgroup._is_abandoned(folder)
     ]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from grader.errors import CellLostError
 from grader.limits import Limits
-from grader.sandbox import liveness
+from grader.sandbox import cgroup, liveness
 from grader.sandbox.cell import Cell, Done
 from grader.sandbox.namespaces import NamespaceCell
 from grader.sandbox.runner import wire
@@ -28,7 +28,7 @@ FREEZERS = Path("/sys/fs/cgroup/freezer")
 
 @pytest.fixture
 def cell(sandbox_root: Path) -> Iterator[NamespaceCell]:
-    made = NamespaceCell(sandbox_root.resolve(), LIMITS)
+    made = NamespaceCell(sandbox_root.resolve(), LIMITS, groups=not cgroup.unavailable_reason())
     try:
         yield made
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -91,8 +92,21 @@ def test_version_1_goes_first_where_a_machine_has_both(tmp_path, machine):
 def test_a_machine_without_control_groups_has_none_and_says_so(tmp_path, machine):
     machine("0::/\n", [])
     assert cgroup.find_hierarchies() == {}
-    assert cgroup.make_group(1 << 30, 64) is None
     assert "memory or pids" in cgroup.unavailable_reason()
+    with pytest.raises(SandboxError, match="memory or pids"):
+        cgroup.make_group(1 << 30, 64)
+
+
+def test_a_group_that_cannot_be_made_leaves_nothing_and_says_why(tmp_path, machine):
+    machine("4:memory:/mine\n8:pids:/mine\n", version_1(tmp_path))
+    (tmp_path / "pids/mine").rmdir()
+    (tmp_path / "pids/mine").write_text("no folder")
+    (tmp_path / "pids").chmod(0o755)
+    mounts = [(tmp_path / "memory", "cgroup", "rw,memory"), (tmp_path / "pids/mine", "cgroup", "rw,pids")]
+    machine("4:memory:/mine\n8:pids:/\n", mounts)
+    with pytest.raises(SandboxError, match=r"cannot make a group below .*pids/mine: Not a directory"):
+        cgroup.make_group(1 << 30, 64)
+    assert list((tmp_path / "memory/mine").iterdir()) == []
 
 
 class TestVersion2Group:
@@ -125,10 +139,17 @@ class TestVersion1Group:
         assert (tmp_path / "memory.limit_in_bytes").read_text() == "777"
         assert (tmp_path / "memory.memsw.limit_in_bytes").read_text() == "777"
 
-    def test_a_kernel_without_swap_accounting_will_do(self, group, tmp_path):
+    def test_without_swap_accounting_nothing_is_swapped(self, group, tmp_path):
         (tmp_path / "memory.memsw.limit_in_bytes").unlink()
+        (tmp_path / "memory.swappiness").write_text("60")
         group.limit_memory(777)
         assert (tmp_path / "memory.limit_in_bytes").read_text() == "777"
+        assert (tmp_path / "memory.swappiness").read_text() == "0"
+
+    def test_a_kernel_without_swap_will_do(self, group, tmp_path):
+        (tmp_path / "memory.memsw.limit_in_bytes").unlink()
+        group.limit_memory(777)
+        assert not (tmp_path / "memory.swappiness").exists()
 
     def test_kills_are_counted(self, group, tmp_path):
         (tmp_path / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 1\noom_kill 5\n")
@@ -142,19 +163,30 @@ def test_a_limit_that_cannot_be_set_is_our_error(tmp_path):
 
 def test_groups_of_the_dead_are_removed_and_those_of_the_living_stay(tmp_path, machine):
     machine("4:memory:/mine\n8:pids:/mine\n", version_1(tmp_path))
-    mine, started = os.getpid(), cgroup._start_time(os.getpid())
-    living = tmp_path / f"memory/mine/grader-{mine}-{started}-0"
+    mine, started, namespace = os.getpid(), cgroup._start_time(os.getpid()), cgroup._pid_namespace()
+    living = tmp_path / f"memory/mine/grader-{namespace}-{mine}-{started}-0"
     abandoned = [
-        tmp_path / f"memory/mine/grader-{mine}-{int(started) - 1}-0",  # the number was given out again since
-        tmp_path / "pids/mine/grader-999999999-1-3",
+        # The process number was given out again since.
+        tmp_path / f"memory/mine/grader-{namespace}-{mine}-{int(started) - 1}-0",
+        tmp_path / f"pids/mine/grader-{namespace}-999999999-1-3",
     ]
-    foreign = [tmp_path / "memory/mine/grader-notes", tmp_path / "pids/mine/other-1-2-3"]
+    foreign = [tmp_path / "memory/mine/grader-notes", tmp_path / "pids/mine/other-1-2-3-4"]
     for folder in (living, *abandoned, *foreign):
         folder.mkdir()
     assert cgroup.remove_abandoned() == 2
     assert living.is_dir()
     assert all(folder.is_dir() for folder in foreign)
     assert not any(folder.exists() for folder in abandoned)
+
+
+def test_a_group_of_another_pid_namespace_is_left_alone_until_it_is_old(tmp_path, machine):
+    machine("4:memory:/mine\n8:pids:/mine\n", version_1(tmp_path))
+    young, old = (tmp_path / f"memory/mine/grader-1-{number}-1-0" for number in (4, 5))
+    for folder in (young, old):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    assert cgroup.remove_abandoned() == 1
+    assert young.is_dir()
 
 
 def test_a_process_that_is_not_there_has_no_start_time():
@@ -171,10 +203,12 @@ def test_a_foreign_group_with_a_name_like_ours_is_left_alone(tmp_path, machine):
 
 
 def test_a_real_group_can_be_made_limited_and_removed():
-    group = cgroup.make_group(1 << 28, 32)
-    if group is None:
-        assert cgroup.unavailable_reason()
+    reason = cgroup.unavailable_reason()
+    if reason:
+        with pytest.raises(SandboxError, match=re.escape(reason)):
+            cgroup.make_group(1 << 28, 32)
         return
+    group = cgroup.make_group(1 << 28, 32)
     try:
         for size in ((1 << 27), (1 << 29)):  # down and up: on version 1 the order of writing differs
             group.limit_memory(size)
