@@ -28,7 +28,7 @@ class DispatcherConfig:
     batch_s: float = 0.05
     min_in_flight: int = 3
     alone_s: float = 1.0
-    max_attempts: int = 3
+    max_attempts: int = 4
     max_blames: int = 2
     background_share: float = 0.1
     default_cost_s: float = 0.01

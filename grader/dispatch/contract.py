@@ -38,8 +38,9 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolState:
-    """How the workers and the queue are. ``workers`` and ``cells`` count by state ("starting", "ready", "busy",
-    "lost"); ``queued`` counts waiting programs by (tenant, priority)."""
+    """How the workers and the queue are. ``workers`` and ``cells`` count by state: "starting", "ready", "busy" (a
+    program is at work), "lost" (silent), and of workers "refused" (they could not be started); ``queued`` counts
+    waiting programs by (tenant, priority). ``failure`` is why no worker works, also where that may pass."""
 
     workers: Mapping[str, int] = field(default_factory=dict)
     cells: Mapping[str, int] = field(default_factory=dict)

@@ -53,6 +53,11 @@ class Crew:
         """How many workers there are."""
         return len(self._workers)
 
+    @property
+    def busy(self) -> int:
+        """How many workers that can be reached have items."""
+        return sum(bool(worker.held) and not worker.silent for worker in self._workers.values())
+
     def get(self, name: str) -> Worker | None:
         """Return the worker of this name, if there is one."""
         return self._workers.get(name)

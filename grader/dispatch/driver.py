@@ -38,10 +38,19 @@ _PREPARE_S = 0.5  # CPU seconds that a reference is thought to need, as long as 
 
 
 class Driver:
-    """Grades batches of many requests over one pool of workers; see ``contract.Grading``."""
+    """Grades batches of many requests over one pool of workers; see ``contract.Grading``.
 
-    def __init__(self, pool: Pool, config: DispatcherConfig | None = None) -> None:
+    ``on_event`` is told all that the pool says, before it is acted on.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        config: DispatcherConfig | None = None,
+        on_event: Callable[[PoolEvent], None] = lambda _event: None,
+    ) -> None:
         self._pool = pool
+        self._on_event = on_event
         self._machine = Dispatcher(config or DispatcherConfig())
         self._numbers = itertools.count(1)
         self._requests = itertools.count(1)
@@ -59,6 +68,11 @@ class Driver:
     def workers(self) -> int:
         """How many workers grade at the same time."""
         return self._pool.workers
+
+    @property
+    def failure(self) -> GraderError | None:
+        """Why no worker will ever work again, if that is so."""
+        return self._failure
 
     async def start(self) -> None:
         """Start the workers. Raises a GraderError where no cell can be made."""
@@ -87,14 +101,18 @@ class Driver:
 
     def state(self) -> PoolState:
         """Return how things are now."""
-        workers = self._pool.state()
+        workers = dict(self._pool.state())
+        # A worker that has been heard to be ready has its cell; one that has a sample, has it at work.
+        busy = min(self._machine.busy, workers.get("ready", 0))
+        workers["ready"] = workers.get("ready", 0) - busy
+        workers["busy"] = busy
         return PoolState(
             workers=workers,
-            cells={"ready": workers.get("ready", 0)},
+            cells={state: count for state, count in workers.items() if state != "refused"},
             queued=self._machine.queued(),
             running=self._machine.running,
             retries=dict(self._machine.retries),
-            failure=str(self._failure) if self._failure else None,
+            failure=str(self._failure) if self._failure else self._pool.trouble(),
         )
 
     def reference_cpu_s(self, suite: Suite, task_id: str, groups: tuple[str, ...] | None) -> float | None:
@@ -277,6 +295,7 @@ class Driver:
     # -- what the pool says
 
     def _hear(self, event: PoolEvent) -> None:
+        self._on_event(event)
         if isinstance(event, WorkerSaid):
             for report in event.reports:
                 self._take(event.worker, report)

@@ -124,6 +124,11 @@ class Dispatcher:
         return self._crew.running
 
     @property
+    def busy(self) -> int:
+        """How many workers that can be reached have an item; O(workers)."""
+        return self._crew.busy
+
+    @property
     def retries(self) -> Mapping[str, int]:
         """How many items were sent again or put back since the start, by a few fixed reasons.
 

@@ -40,6 +40,7 @@ class WorkerChild:
         self._loop.add_reader(self._link.reader, self._read)
         self._writing = False
         self._over = False
+        self._ending: asyncio.Task[None] | None = None
         self.send([setup])
 
     @property
@@ -74,16 +75,12 @@ class WorkerChild:
             self._on_reports(reports)
         if self._link.closed and not self._over:
             self._detach()
-            self._on_end(self._last_words())
+            self._close_pipes()
+            self._ending = self._loop.create_task(self._tell_end())
 
-    def _last_words(self) -> str:
-        self._close_pipes()
-        try:
-            status = self.process.wait(_END_S)
-        except subprocess.TimeoutExpired:  # it closed its link and did not end
-            self.process.kill()
-            status = self.process.wait()
-        return f"it ended with status {status}"
+    async def _tell_end(self) -> None:
+        await self._await_exit()
+        self._on_end(f"it ended with status {self.process.returncode}")
 
     def _detach(self) -> None:
         self._over = True
@@ -106,6 +103,9 @@ class WorkerChild:
 
     async def ended(self) -> None:
         """Wait until it has ended; kill it if that takes too long."""
+        await (self._ending or self._await_exit())
+
+    async def _await_exit(self) -> None:
         until = time.monotonic() + _END_S
         while self.process.poll() is None:
             if time.monotonic() > until:

@@ -24,14 +24,25 @@ from grader.engines.pool import (
     WorkerSilent,
     error_of,
 )
-from grader.errors import GraderError, InfrastructureError
+from grader.errors import GraderError
 from grader.limits import Limits
 from grader.sandbox import factory
 from grader.sandbox.factory import CellSource
 from grader.sandbox.options import CellOptions
-from grader.worker.messages import Cancel, Failed, Graded, Job, Ready, Report, Setup
+from grader.worker.messages import Cancel, Failed, Graded, Job, Prepared, Ran, Ready, Report, Setup
 
-_WORKER_STARTS = 3  # in a row without a verdict, before we give up
+_WORKER_STARTS = 3  # that fail in a row in one place, while no other worker works
+_WORKER_DEATHS = 20  # in a row without a result: more than programs take with them that end their workers
+_PATIENCE_S = (
+    0.0,
+    0.5,
+    1.0,
+    2.0,
+    4.0,
+    8.0,
+    16.0,
+    30.0,
+)  # before a start, after so many failures above the bounds
 _WATCH_S = 0.5
 _USUAL_CELLS = CellOptions()
 
@@ -39,7 +50,9 @@ _USUAL_CELLS = CellOptions()
 class LocalPool:
     """Workers on this machine's processors, replaced when they die. ``workers`` None means one a processor.
 
-    ``on_progress(stage, done, total)`` tells of work before the workers start.
+    Where starts keep failing, the pool fails; with ``patient``, only if no worker has ever been ready: what has worked
+    may work again, and is tried ever more slowly. ``on_progress(stage, done, total)`` tells of work before the workers
+    start, ``on_warning`` of workers that cannot be started.
     """
 
     name = "local"
@@ -50,17 +63,27 @@ class LocalPool:
         limits: Limits,
         workers: int | None = None,
         cells: CellOptions = _USUAL_CELLS,
+        patient: bool = False,
         on_progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None,
+        on_warning: Callable[[str], None] = lambda _message: None,
     ) -> None:
         self._options = cells
         self._limits = limits
+        self._patient = patient
         self._on_progress = on_progress
+        self._on_warning = on_warning
         self.workers = workers or len(os.sched_getaffinity(0))
         self._node = platform.node()
         self._children: dict[str, WorkerChild] = {}
         self._silent: set[str] = set()
         self._names = map("worker-{}".format, itertools.count(1))
-        self._starts_without_verdict = 0
+        self._failed_starts: dict[str, int] = {}  # in a row in the place of a worker, before it
+        self._last_words: dict[str, Failed] = {}
+        self._deaths = 0  # in a row without a result
+        self._worked = False  # a worker has been ready
+        self._over = False  # no worker is started any more
+        self._trouble: str | None = None
+        self._warned = ""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, listener: Listener) -> None:
@@ -70,7 +93,7 @@ class LocalPool:
         self.cells: CellSource = await asyncio.to_thread(self._prepare)
         self._setup = Setup(self.cache, self.cells, self._limits)
         for _ in range(self.workers):
-            self._start_worker()
+            self._in_background(self._start_worker(0, 0.0))
         self._in_background(self._watch())
 
     def _prepare(self) -> CellSource:
@@ -79,6 +102,7 @@ class LocalPool:
 
     async def close(self) -> None:
         """End the workers, all at the same time, and remove what a killed one has left."""
+        self._over = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -106,15 +130,26 @@ class LocalPool:
             for name, child in self._children.items()
         )
 
+    def trouble(self) -> str | None:
+        """Return why no worker works, if that is so; it may pass."""
+        return self._trouble
+
     def processes(self) -> Mapping[str, int]:
         """Return each worker's process id."""
         return {name: child.process.pid for name, child in self._children.items()}
 
-    def _start_worker(self) -> None:
+    async def _start_worker(self, failed_starts: int, wait_s: float) -> None:
+        """Start a worker, after so many failures in a row in its place."""
+        if wait_s:
+            await asyncio.sleep(wait_s)
         name = next(self._names)
-        self._children[name] = WorkerChild(
-            self._setup, partial(self._heard, name), partial(self._ended, name)
-        )
+        try:
+            child = WorkerChild(self._setup, partial(self._heard, name), partial(self._ended, name))
+        except OSError as error:  # no process, no memory, no descriptor: that passes
+            self._replace(Failed("InfrastructureError", f"no process: {error}"), failed_starts + 1)
+            return
+        self._children[name] = child
+        self._failed_starts[name] = failed_starts
 
     def _heard(self, name: str, reports: Sequence[Report]) -> None:
         if name in self._silent:
@@ -122,26 +157,49 @@ class LocalPool:
             self._listener(WorkerHeard(name))
         for report in reports:
             if isinstance(report, Ready):
+                self._worked, self._trouble, self._warned = True, None, ""
                 self._listener(WorkerReady(name, self._node, report.stamp, self.cells.key))
-            elif isinstance(report, Graded):
-                self._starts_without_verdict = 0
+            elif isinstance(report, Graded | Ran | Prepared):
+                self._deaths = 0
             elif isinstance(report, Failed):
-                self._listener(PoolFailed(error_of(report.kind, report.text)))
+                self._last_words[name] = report
+                if not self._worked:  # what is missing for the first is missing for all
+                    self._fail(report.kind, report.text)
         self._listener(WorkerSaid(name, reports))
 
     def _ended(self, name: str, why: str) -> None:
         """Put a new worker in a dead one's place."""
-        if self._children.pop(name, None) is None:
+        child = self._children.pop(name, None)
+        if child is None:
             return
         self._silent.discard(name)
-        self._listener(WorkerLost(name, why))
-        self._starts_without_verdict += 1
-        if self._starts_without_verdict > _WORKER_STARTS:
-            error = InfrastructureError(f"workers end as soon as they start (of the last: {why})")
-            self._listener(PoolFailed(error))
-            return
+        said = self._last_words.pop(name, None)
+        self._listener(WorkerLost(name, said.text if said else why))
+        failed_starts = self._failed_starts.pop(name)
+        self._deaths += 1
         self._in_background(asyncio.to_thread(_remove_cells_of_the_dead, self._options.backend))
-        self._start_worker()
+        self._replace(said or Failed("", why), 0 if child.ready else failed_starts + 1)
+
+    def _replace(self, cause: Failed, failed_starts: int) -> None:
+        """Start another worker, in time; where that keeps failing, the pool has failed or is in trouble."""
+        if self._over:
+            return
+        text = cause.text if cause.kind else f"workers end as soon as they start (of the last: {cause.text})"
+        excess = max(failed_starts - _WORKER_STARTS, self._deaths - _WORKER_DEATHS, 0)
+        if excess and not any(child.ready for child in self._children.values()):
+            self._trouble = text
+            if not (self._patient and self._worked):
+                self._fail(cause.kind, text)
+                return
+        if failed_starts and text != self._warned:
+            self._warned = text
+            self._on_warning(f"a worker cannot be started: {text}")
+        wait_s = _PATIENCE_S[min(excess, len(_PATIENCE_S) - 1)]
+        self._in_background(self._start_worker(failed_starts, wait_s))
+
+    def _fail(self, kind: str, text: str) -> None:
+        self._over = True
+        self._listener(PoolFailed(error_of(kind, text)))
 
     async def _watch(self) -> None:
         """Tell of workers that are silent."""

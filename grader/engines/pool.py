@@ -111,3 +111,6 @@ class Pool(Protocol):
 
     def state(self) -> Mapping[str, int]:
         """Return how many workers are in which state."""
+
+    def trouble(self) -> str | None:
+        """Return why no worker works now, if that is so and may pass; None where all is well."""

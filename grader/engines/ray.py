@@ -33,7 +33,7 @@ from grader.sandbox.options import CellOptions
 from grader.status import Status
 from grader.version import __version__
 from grader.worker.grading import broken_tests
-from grader.worker.messages import Cancel, Grade, Graded, Job, Lost, Prepare, Prepared, Report
+from grader.worker.messages import Cancel, Graded, Job, Lost, Prepare, Prepared, Ran, Report
 
 _CHECK_S = 0.5
 _RESIZE_S = 1.0
@@ -48,7 +48,8 @@ class RayPool:
     pool. ``workers`` is how many there are at the most: None means as many as the nodes have of the resource
     ``sandbox``, or in a Ray of our own one a processor. After ``idle_s`` seconds of wall-clock time without work,
     all but ``min_workers`` are released, so that an autoscaler can take their nodes away. Where no worker is ready
-    within ``start_s`` seconds, the pool fails.
+    within ``start_s`` seconds, the pool fails; so does a Ray of our own where starts keep failing, but with ``patient``
+    not once a worker has been ready.
 
     Raises InputError for an address that cannot be had.
     """
@@ -65,6 +66,7 @@ class RayPool:
         idle_s: float = 60.0,
         start_s: float = 600.0,
         cells: CellOptions = _USUAL_CELLS,
+        patient: bool = False,
         on_progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None,
         on_warning: Callable[[str], None] = lambda _message: None,
     ) -> None:
@@ -74,6 +76,7 @@ class RayPool:
         self._least = min_workers if min_workers is not None else 1 if self._address else own
         self._idle_s, self._start_s = idle_s, start_s
         self._order = Order(0, cells, limits)
+        self._patient = patient
         self._on_progress, self._on_warning = on_progress, on_warning
         self._slots: list[Slot] = []
         self._by_name: dict[str, Slot] = {}
@@ -148,6 +151,12 @@ class RayPool:
             for slot in self._slots
         )
 
+    def trouble(self) -> str | None:
+        """Return why no worker works, if that is so; it may pass."""
+        return (
+            None if self._by_name else next((slot.failure.text for slot in self._slots if slot.failure), None)
+        )
+
     def processes(self) -> Mapping[str, tuple[int, int]]:
         """Return, for each worker, the process ids of its actor and of its worker process, on their node."""
         return {name: slot.started.pids for name, slot in self._by_name.items() if slot.started}
@@ -179,6 +188,7 @@ class RayPool:
         self._files = self._files or ClusterFiles(self.cache, self._key)
         slot.name = f"{started.node}-{next(self._incarnations)}"
         self._by_name[slot.name] = slot
+        self._warned.clear()  # what is wrong later is said again
         self._tell(WorkerReady(slot.name, started.node, started.stamp, started.key))
 
     def said(self, slot: Slot, reports: Sequence[Report]) -> None:
@@ -186,7 +196,7 @@ class RayPool:
         assert slot.name
         now = []
         for report in map(partial(self._second_chance, slot), reports):
-            if isinstance(report, Graded):
+            if isinstance(report, Graded | Ran | Prepared):
                 slot.failures = 0
             names = (
                 self._preparing.pop((slot.name, report.number), None)
@@ -235,8 +245,9 @@ class RayPool:
             self._on_warning(f"a worker cannot be started: {error.text}")
         everywhere = all(other.failure for other in self._slots)
         lasting = error.kind != "InfrastructureError" or slot.failures >= _FAILED_STARTS
-        # In a cluster of others that has had workers, what is wrong with its nodes may pass.
-        if everywhere and lasting and (self._cluster.started or not self._key):
+        # Where there have been workers, what is wrong may pass: who started a cluster for one command does not wait.
+        hopeless = not self._key or (self._cluster.started and not self._patient)
+        if everywhere and lasting and hopeless:
             self._fail(error_of(error.kind, error.text))
 
     def _fail(self, error: GraderError) -> None:
@@ -259,28 +270,26 @@ class RayPool:
     def _send_with_files(self, slot: Slot, name: str, messages: Sequence[Job | Cancel]) -> None:
         assert self._files
         assert slot.started
-        folder, needed = slot.started.folder, set[str]()
+        folder = slot.started.folder
         for message in messages:
             if isinstance(message, Prepare):
                 self._preparing[name, message.number] = self._files.names(message)
-            elif isinstance(message, Grade) and not self._files.is_here(folder):
-                needed |= self._files.missing(folder, self._files.names(message))
-        try:
-            # By value: shared objects of Ray are fetched from any node that has them, and where that one has died,
-            # another is asked only after object_manager_pull_timeout_ms (10 s by default).
-            files = {file: self._files.content(file) for file in sorted(needed)}
-        except OSError as error:
-            self._fail(InfrastructureError(f"expected answers cannot be read: {error}"))
+        # By value: shared objects of Ray are fetched from any node that has them, and where that one has died,
+        # another is asked only after object_manager_pull_timeout_ms (10 s by default).
+        sent, files, unread = self._files.enclosed(folder, messages)
+        if unread:
+            self._tell(WorkerSaid(name, unread))
+        if not sent:
             return
         known = self._files
 
         def done(arrived: bool) -> None:
             if arrived:
-                known.note(folder, needed)
+                known.note(folder, files)
             else:
                 known.forget(folder)
 
-        slot.send(messages, files, done, check=not known.is_here(folder))
+        slot.send(sent, files, done, check=not known.is_here(folder))
 
     async def _bring_here(self, slot: Slot, name: str, report: Report, names: list[str]) -> None:
         """Fetch a bundle that was made on a node, then pass the report on."""
@@ -298,9 +307,11 @@ class RayPool:
             try:
                 await self._files.receive(names, contents)
             except OSError as error:
-                self._fail(InfrastructureError(f"the cache folder {self.cache} cannot be written: {error}"))
-                return
-            self._files.note(started.folder, names)
+                assert isinstance(report, Prepared)
+                why = f"the cache folder {self.cache} cannot be written: {error}"
+                report = Lost(report.number, blamed=False, why=why)
+            else:
+                self._files.note(started.folder, names)
         if slot.name == name:
             self._tell(WorkerSaid(name, [report]))
 

@@ -12,7 +12,7 @@ from grader.engines.ray_node import NodeFolder, identity_of, write_once
 from grader.suites import inline
 from grader.worker.bundle import BundleStore
 from grader.worker.eviction import KEPT_S
-from grader.worker.messages import Grade, Prepare
+from grader.worker.messages import Cancel, Grade, Job, Lost, Prepare, Report
 
 _KEPT_NAMES = 20_000  # a folder; inline tests bring ever new ones
 # A node does not remove what was used in the last KEPT_S; the rest is for the way there.
@@ -75,6 +75,24 @@ class ClusterFiles:
     def content(self, name: str) -> bytes:
         """Return a file's content. Raises OSError where it cannot be read."""
         return (self._cache / name).read_bytes()
+
+    def enclosed(
+        self, folder: str, messages: Sequence[Job | Cancel]
+    ) -> tuple[list[Job | Cancel], dict[str, bytes], list[Report]]:
+        """Return which of the messages can be sent to a folder's worker, the files that it needs for them, and that the
+        other jobs are lost: their expected answers cannot be read here."""
+        sent, files, lost = list[Job | Cancel](), dict[str, bytes](), list[Report]()
+        for message in messages:
+            try:
+                if isinstance(message, Grade) and not self.is_here(folder):
+                    names = self.missing(folder, self.names(message)) - files.keys()
+                    files |= {name: self.content(name) for name in sorted(names)}
+            except OSError as error:
+                assert isinstance(message, Grade)
+                lost.append(Lost(message.number, False, f"expected answers cannot be read: {error}"))
+            else:
+                sent.append(message)
+        return sent, files, lost
 
     async def receive(self, names: Sequence[str], contents: Sequence[bytes]) -> None:
         """Write files that were made on a node into the folder here. Raises OSError where that is not possible."""

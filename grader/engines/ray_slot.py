@@ -58,7 +58,7 @@ class Slot:
         self.name: str | None = None
         self.started: Started | None = None
         self.failure: Refused | None = None
-        self.failures = 0  # in a row without a verdict
+        self.failures = 0  # in a row without a result
         self.is_silent = False
         self._incarnation = 0
         self._actor: Any = None
@@ -74,7 +74,7 @@ class Slot:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(_PATIENCE_S[min(self.failures, len(_PATIENCE_S) - 1)])
-            self.failures += 1  # until there is a verdict
+            self.failures += 1  # until there is a result
             started = await self._start()
             if isinstance(started, Started):
                 self.failure = None
@@ -92,11 +92,11 @@ class Slot:
 
         gone_since: float | None = None
         while True:
-            if self._actor is None:
-                # In threads, because what needs the head can take long while it is down.
-                self._actor, gone_since = await asyncio.to_thread(_new_actor), None
             self._incarnation = self._owner.next_incarnation()
             try:
+                if self._actor is None:
+                    # In threads, because what needs the head can take long while it is down.
+                    self._actor, gone_since = await asyncio.to_thread(_new_actor), None
                 return await self._actor.start.remote(self._owner.order(self._incarnation))  # type: ignore[no-any-return]
             except exceptions.ActorUnavailableError:
                 gone_since = gone_since or time.monotonic()

@@ -350,7 +350,7 @@ def test_numbers():
         "docs/trainers.md": [f"split at {rows.MAX_ROWS} rows or {rows.MAX_CHARACTERS // MIB} Mi characters"],
         "docs/dispatcher.md": [
             f"up to {queue.batch_s * 1000:g} ms of estimated work",
-            f"No item has more than {('no', 'one', 'two', 'three')[queue.max_attempts]} attempts",
+            f"No item has more than {('no', 'one', 'two', 'three', 'four')[queue.max_attempts]} attempts",
             f"{queue.overhead_s * 1000:g} ms that a worker needs for any sample",
             f"a weight of {queue.learning_rate:g} for the latest sample",
         ],

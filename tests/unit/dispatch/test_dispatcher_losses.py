@@ -87,16 +87,16 @@ def test_a_worker_that_is_gone_is_no_other_worker(desk, silent):
     assert where(desk, number) == ["a"]
 
 
-def test_three_attempts_and_no_more(desk):
-    desk.workers("a", "b", "c", "d")
+def test_three_retries_and_no_more(desk):
+    desk.workers("a", "b", "c", "d", "e")
     (number,) = desk.submit()
     visited = []
-    for _ in range(3):
+    for _ in range(4):
         (worker,) = where(desk, number)
         visited.append(worker)
         lose(desk, worker, number, why=f"{worker} down")
-    assert len(set(visited)) == 3
-    assert desk.outcomes == {number: GaveUp(f"{visited[-1]} down", 3)}
+    assert len(set(visited)) == 4
+    assert desk.outcomes == {number: GaveUp(f"{visited[-1]} down", 4)}
     assert desk.left() == {}
 
 
@@ -129,12 +129,12 @@ def test_of_a_lost_worker_only_the_oldest_item_has_had_its_attempt(desk):
     assert desk.at["b"] == numbers
 
 
-def test_three_lost_workers_are_three_attempts(desk):
+def test_four_lost_workers_are_four_attempts(desk):
     (number,) = desk.submit()
-    for worker in "abc":
+    for worker in "abcd":
         desk.workers(worker)
         lose_worker(desk, worker, why=f"{worker} is gone")
-    assert desk.outcomes == {number: GaveUp("c is gone", 3)}
+    assert desk.outcomes == {number: GaveUp("d is gone", 4)}
 
 
 def test_what_came_back_goes_before_what_waits(desk):
@@ -271,11 +271,11 @@ def test_an_item_that_is_given_up_is_abandoned_everywhere(desk):
     (number,) = desk.submit()
     desk.workers("b")
     desk.tell(WorkerSilent("a"))
-    for _ in range(3):
+    for _ in range(4):
         lose(desk, "b", number)
         if number not in desk.at["b"]:
             break
-    assert desk.outcomes == {number: GaveUp("cell down", 3)}
+    assert desk.outcomes == {number: GaveUp("cell down", 4)}
     assert desk.abandoned == [("a", number)]
     assert desk.left() == {}
 

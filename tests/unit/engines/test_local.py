@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from grader.dispatch import blocking
 from grader.dispatch.blocking import BlockingEngine
+from grader.dispatch.driver import Driver
 from grader.engines import child, local
+from grader.engines.pool import PoolFailed, WorkerLost
 from grader.errors import InfrastructureError, SandboxError, SuiteError
 from grader.limits import Limits
 from grader.sandbox import factory
 from grader.sandbox.options import CellOptions
 from grader.status import Status
 from grader.suites.task import AssertionTests, FunctionTests, Suite, Task, TestGroup
+from grader.worker.execution import Execution
+from grader.worker.messages import Cancel
 from grader.worker.program import Program
 
 # A worker that does what a program's source says: pass, die, or anything else, which is a wrong answer.
 WORKER = """
 import os, sys
 from grader.worker.link import Link
-from grader.worker.messages import Cancel, Failed, Grade, Graded, Prepared, Ready
+from grader.worker.messages import Cancel, Execute, Failed, Grade, Graded, Prepared, Ran, Ready
+from grader.worker.execution import Executed
 
 link = Link(0, 1)
 messages = []
@@ -34,6 +44,11 @@ while jobs or not link.closed:
     for job in jobs:
         if isinstance(job, Cancel):
             continue
+        if isinstance(job, Execute):
+            if job.execution.source == "die":
+                os._exit(9)
+            link.send([Ran(job.number, Executed("exited", 0, 0, b"", b"", 0.0, 0.0, 0))])
+            continue
         if not isinstance(job, Grade):
             {prepare}
             continue
@@ -42,6 +57,9 @@ while jobs or not link.closed:
             os._exit(9)
         if word == "die-once" and job.attempts == 1:
             os._exit(9)
+        if word == "fail-once" and job.attempts == 1:
+            link.send([Failed("SandboxError", "no new cell now")])
+            sys.exit(1)
         fields = {{"sample_id": job.program.sample_id, "status": word, "cpu_s": 0.001, "attempts": job.attempts,
                    "passed": word == "passed", "tail": job.program.source[-100_000:]}}
         link.send([Graded(job.number, fields)])
@@ -55,18 +73,27 @@ def suite_of(tests, n=3):
 
 
 @pytest.fixture
-def engine(tmp_path, monkeypatch):
-    """Make an engine whose workers are stand-ins."""
+def local_pool(tmp_path, monkeypatch):
+    """Make a pool whose workers are stand-ins."""
     monkeypatch.setenv("GRADER_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(
         factory, "prepare", lambda *_, **__: factory.CellSource(CellOptions(), "key", "digest")
     )
 
-    def made(at_start="", prepare="link.send([Prepared(job.number)])", tests=None, workers=2, **options):
+    def made(at_start="", prepare="link.send([Prepared(job.number)])", workers=2, **options):
         monkeypatch.setattr(child, "_START_WORKER", WORKER.format(at_start=at_start, prepare=prepare))
+        return local.LocalPool(limits=Limits(), workers=workers, **options)
+
+    return made
+
+
+@pytest.fixture
+def engine(local_pool):
+    """Make an engine over such a pool."""
+
+    def made(tests=None, on_progress=lambda *_: None, **options):
         suite = suite_of(tests or AssertionTests(("assert f()",)))
-        pool = local.LocalPool(limits=Limits(), workers=workers)
-        return BlockingEngine(pool, suite, limits=Limits(), **options)
+        return BlockingEngine(local_pool(**options), suite, limits=Limits(), on_progress=on_progress)
 
     return made
 
@@ -124,16 +151,16 @@ def test_what_a_dead_worker_held_is_graded_by_another(engine):
     found = graded(engine(), programs(*words))
     assert len(found) == len(words)
     assert found["s5"]["attempts"] == 2
-    assert all(verdict["attempts"] <= 3 for verdict in found.values())
+    assert all(verdict["attempts"] <= 4 for verdict in found.values())
     assert all(found[f"s{index}"]["status"] == "passed" for index in range(36) if index != 5)
 
 
-def test_a_program_that_takes_three_workers_with_it_is_given_up_without_a_judgement(engine):
+def test_a_program_that_takes_four_workers_with_it_is_given_up_without_a_judgement(engine):
     words = ["passed"] * 3 + ["die"] + ["passed"] * 30
     found = graded(engine(), programs(*words))
     assert found["s3"]["status"] == Status.INFRASTRUCTURE_ERROR
     assert found["s3"]["reward"] is None
-    assert found["s3"]["attempts"] == 3
+    assert found["s3"]["attempts"] == 4
     others = [verdict for name, verdict in found.items() if name != "s3"]
     assert len(others) == 33
     # Neighbours that were at the same worker each time may share its fate, but are never judged wrong.
@@ -143,6 +170,164 @@ def test_a_program_that_takes_three_workers_with_it_is_given_up_without_a_judgem
 def test_workers_that_die_at_their_start_are_given_up(engine):
     with pytest.raises(InfrastructureError, match="end as soon as they start"):
         graded(engine(at_start="os._exit(7)"), programs("passed"))
+
+
+def test_a_worker_that_fails_after_it_was_ready_is_replaced(engine):
+    """What went wrong with one, e.g. a new cell for want of memory, need not go wrong with the next."""
+    words = ["passed"] * 5 + ["fail-once"] + ["passed"] * 30
+    found = graded(engine(), programs(*words))
+    assert found["s5"]["attempts"] == 2
+    assert len(found) == len(words)
+
+
+# Fails at its start if a file says so, that another run or worker writes.
+AT_START_IF = """
+import pathlib
+if pathlib.Path({path!r}).exists():
+    link.send([Failed("SandboxError", "nothing is left of the disk")])
+    sys.exit(1)
+"""
+
+
+def test_starts_that_keep_failing_are_given_up_with_their_reason(engine, tmp_path):
+    flag = tmp_path / "broken"
+    made = engine(at_start=AT_START_IF.format(path=str(flag)))
+    with made:
+        assert len(list(made.grade(programs("passed")))) == 1
+        flag.touch()
+        with pytest.raises(SandboxError, match="nothing is left of the disk"):
+            list(made.grade(programs(*["die"] * 20)))
+
+
+def on_a_loop(test):
+    """Run an asynchronous test."""
+
+    @functools.wraps(test)
+    def run(**fixtures):
+        asyncio.run(test(**fixtures))
+
+    return run
+
+
+async def until(condition):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("waited in vain")
+
+
+@pytest.fixture
+def driver(local_pool):
+    """Make a dispatcher as a service has it: patient."""
+
+    def made(**options):
+        events, warnings = [], []
+        pool = local_pool(patient=True, on_warning=warnings.append, **options)
+        return Driver(pool, None, events.append), events, warnings
+
+    return made
+
+
+async def ran(driver, source):
+    return await driver.execute(Execution(source), Limits(), tenant="one", timeout_s=60)
+
+
+@on_a_loop
+async def test_a_service_goes_on_when_workers_can_be_started_again(driver, tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "_PATIENCE_S", (0.0, 0.05))
+    flag = tmp_path / "broken"
+    made, events, warnings = driver(at_start=AT_START_IF.format(path=str(flag)))
+    await made.start()
+    try:
+        await until(lambda: made.state().workers["ready"] == 2)
+        flag.touch()
+        for pid in made._pool.processes().values():
+            os.kill(pid, signal.SIGKILL)
+        await until(lambda: made.state().failure)
+        assert "nothing is left" in made.state().failure
+        waiting = asyncio.ensure_future(ran(made, "pass"))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        flag.unlink()
+        assert (await waiting).ended == "exited"
+        assert made.state().failure is None
+        assert not [event for event in events if isinstance(event, PoolFailed)]
+        assert warnings == ["a worker cannot be started: nothing is left of the disk"]
+    finally:
+        await made.close()
+
+
+@on_a_loop
+async def test_a_process_that_cannot_be_made_is_tried_again(driver, monkeypatch):
+    made, _, warnings = driver(workers=1)
+    real, failures = child._spawn, [OSError(11, "no process"), OSError(12, "no memory")]
+
+    def spawn():
+        if failures:
+            raise failures.pop()
+        return real()
+
+    await made.start()
+    try:
+        await made.first_worker(60)
+        monkeypatch.setattr(child, "_spawn", spawn)
+        os.kill(next(iter(made._pool.processes().values())), signal.SIGKILL)
+        assert (await ran(made, "pass")).ended == "exited"
+        assert not failures
+        assert "no memory" in warnings[0]
+    finally:
+        await made.close()
+
+
+@on_a_loop
+async def test_workers_that_die_now_and_then_between_runs_end_no_service(driver):
+    """However few verdicts there are among what they do."""
+    made, events, _ = driver(workers=1)
+    await made.start()
+    try:
+        for _ in range(2):
+            with pytest.raises(InfrastructureError, match="4 attempts"):
+                await ran(made, "die")
+            assert (await ran(made, "pass")).ended == "exited"
+        assert not [event for event in events if isinstance(event, PoolFailed)]
+    finally:
+        await made.close()
+
+
+@on_a_loop
+async def test_busy_workers_are_counted_as_such(driver):
+    made, _, _ = driver(workers=2)
+    await made.start()
+    try:
+        await made.first_worker(60)
+        await until(lambda: made.state().workers["ready"] == 2)
+        running = asyncio.ensure_future(ran(made, "pass"))
+        await until(lambda: made.state().workers["busy"])
+        state = made.state()
+        assert state.cells == state.workers == {"ready": 1, "busy": 1}
+        await running
+        assert made.state().cells == {"ready": 2, "busy": 0}
+    finally:
+        await made.close()
+
+
+@on_a_loop
+async def test_a_worker_that_takes_its_time_to_end_holds_up_nothing(driver):
+    """The event loop goes on meanwhile, and with it everything else."""
+    made, events, _ = driver(workers=1, at_start="import atexit, time; atexit.register(time.sleep, 0.5)")
+    await made.start()
+    try:
+        await made.first_worker(60)
+        next(iter(made._pool._children.values())).send([Cancel((0,)), None])  # it cannot go on with that
+        ticks = 0
+        while not any(isinstance(event, WorkerLost) for event in events):
+            ticks += 1
+            await asyncio.sleep(0.001)
+        assert ticks > 20
+    finally:
+        await made.close()
 
 
 @pytest.mark.parametrize(
