@@ -70,7 +70,12 @@ class DockerCell(Cell):
         self._stopped = False
         try:
             self.image = images.find(self._client, image or images.reference())
-            self._gvisor = runtime is not None and docker_engine.is_gvisor(self._client, runtime)
+            self._gvisor = docker_engine.is_gvisor(self._client, runtime)
+            if self._gvisor and self._by_user:
+                raise SandboxError(
+                    "the daemon's default runtime is gVisor, and the isolation uids is for runc: gVisor needs nothing "
+                    "of the host, so leave --isolation out"
+                )
             self.runtime = runtime
             self.exact_clocks = (
                 not self._gvisor

@@ -95,6 +95,8 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
      "docker info must list seccomp; the daemon needs libseccomp 2.4 or newer and a kernel with CONFIG_SECCOMP_FILTER"),
     ("cgroup", "a control group cannot be made",
      "docker info shows the cgroup driver; the memory and pids controllers must be mounted and delegated to it"),
+    ("manifest unknown", "the registry has no base image of this machine's version of Python",
+     "make the image from this machine's interpreter: grader images build --offline"),
     ("dial tcp", "the registry of the base image cannot be reached",
      "make the image from this machine's interpreter: grader images build --offline"),
     ("pids limit", "the daemon cannot limit processes", "mount the pids controller"),
@@ -154,13 +156,19 @@ def ignoring_missing(action: Callable[[], object]) -> None:
             raise
 
 
-def is_gvisor(client: Any, runtime: str) -> bool:
-    """Whether a registered runtime is gVisor's, whatever name the operator gave it. Raises SandboxError."""
-    runtimes = client.info().get("Runtimes") or {}
-    if runtime not in runtimes:
+def is_gvisor(client: Any, runtime: str | None) -> bool:
+    """Whether a registered runtime is gVisor's, whatever name the operator gave it; None is the daemon's default.
+
+    Raises SandboxError where it is not registered.
+    """
+    info = client.info()
+    runtimes = info.get("Runtimes") or {}
+    name = runtime or info.get("DefaultRuntime") or ""
+    if runtime is not None and runtime not in runtimes:
         raise SandboxError(
             f"the runtime {runtime!r} is not registered with the Docker daemon (it has {', '.join(sorted(runtimes))}): "
             f'add it to "runtimes" in /etc/docker/daemon.json and restart the daemon; docs/docker.md has the lines'
         )
-    path = runtimes[runtime].get("path") or runtimes[runtime].get("runtimeType") or ""
+    found = runtimes.get(name) or {}
+    path = found.get("path") or found.get("runtimeType") or ""
     return "runsc" in path.rpartition("/")[2]

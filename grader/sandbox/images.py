@@ -2,8 +2,9 @@
 
 An image is a root (``grader.sandbox.rootfs``: interpreter, standard library, packages, bytecode) and the runner. Its
 tag is a hash of both, so a grader asks for exactly the image that it was tested with and can never meet the runner of
-another version. An image from Debian's packages has another interpreter and so another tag; it is used where it is
-named, and nowhere else.
+another version. Where the interpreter comes from the official slim image, it is of this machine's exact version, which
+a label holds it to. An image from Debian's packages has another interpreter and so another tag; it is used where it
+is named, and nowhere else.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import fcntl
 import io
 import json
 import os
+import platform
 import py_compile
 import shutil
 import tarfile
@@ -35,6 +37,7 @@ DEFAULT = "python-scientific"
 # What the interpreter of an image that is made without a registry comes from.
 SOURCES = ("machine", "debian")
 LABEL, ROOT_LABEL, RUNNER_LABEL = "grader.sandbox", "grader.root", "grader.runner"
+PYTHON_LABEL = "grader.python"  # the interpreter's version, where it is not this machine's own
 _RUNNER = Path(__file__).parent / "runner"
 _COMMAND = ["/python/bin/python3", "-P", "-s", "-S", "-B", "-X", "utf8", "/runner"]
 # The same as in the embedded cell: a program must not be able to tell the two apart.
@@ -92,6 +95,7 @@ def find(client: Any, wanted: str) -> Image:
                 f"the image {wanted} has the runner of another version of the grader, or is none of its images: make "
                 "one that fits with `grader images build --offline`"
             )
+        _check_interpreter(image, labels.get(PYTHON_LABEL, ""))
         return image
     name, _, tag = wanted.removeprefix("grader/").partition(":")
     command = f"grader images build {name if name in PACKAGES else DEFAULT} --offline"
@@ -100,6 +104,17 @@ def find(client: Any, wanted: str) -> Image:
         f"the image {wanted} is missing: make it with `{command}`. (Its tag is a hash of "
         "the runner, the interpreter and the packages: an image of another version of the grader does not do.)"
     )
+
+
+def _check_interpreter(image: Image, version: str) -> None:
+    """Raise SandboxError where an image has the tag of this machine's interpreter, and one of another version in it."""
+    ours = platform.python_version()
+    if not image.root_key and version != ours and image.reference in map(reference, PACKAGES):
+        raise SandboxError(
+            f"the image {image.reference} has Python {version or 'of a version that it does not tell'} in it, and not "
+            f"this machine's {ours}, so that verdicts could depend on it: docker image rm {image.reference}, and then "
+            "grader images build --offline"
+        )
 
 
 def build(
@@ -113,7 +128,7 @@ def build(
 
     ``offline`` makes it without a registry, with the interpreter of this machine or, where the ``source`` is "debian",
     of Debian's packages (``grader.sandbox.debian_root``: needs root and mmdebstrap). Otherwise Docker builds
-    ``sandbox_images/NAME/Dockerfile``, in a checkout of the repository, on the official slim image.
+    ``sandbox_images/NAME/Dockerfile``, in a checkout of the repository, on the official slim image of the same version.
     Raises InputError, SandboxError.
     """
     wanted = reference(name, source)
@@ -216,9 +231,7 @@ def _labels(root_key: str) -> dict[str, str]:
 
 def _add_runner(client: Any, base: str, wanted: str) -> None:
     lines = [f"FROM {base}", "COPY runner /runner", *_configuration()]
-    with tempfile.TemporaryDirectory(prefix="grader-image-") as staging:
-        runner = Path(staging) / "runner"
-        shutil.copytree(_RUNNER, runner, ignore=shutil.ignore_patterns("__pycache__"))
+    with _runner_alone() as runner:
         # Times change on the way into an image, so the bytecode must not depend on them.
         unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
         compileall.compile_dir(runner, ddir="/runner", quiet=2, invalidation_mode=unchecked)
@@ -233,13 +246,23 @@ def _build_from_dockerfile(client: Any, name: str, wanted: str) -> None:
             f"{folder / 'Dockerfile'} is missing: building from a Dockerfile needs a checkout of the repository; "
             f"`grader images build {name} --offline` does not"
         )
-    sources = {
-        "runner": _RUNNER,
-        "rootfs.py": Path(rootfs.__file__),
-        "errors.py": _RUNNER.parents[1] / "errors.py",
-    }
-    with _context({"Dockerfile": (folder / "Dockerfile").read_bytes()}, sources) as context:
-        _run_build(client, context, wanted, root_key="")
+    with _runner_alone() as runner:
+        sources = {
+            "runner": runner,
+            "rootfs.py": Path(rootfs.__file__),
+            "errors.py": _RUNNER.parents[1] / "errors.py",
+        }
+        with _context({"Dockerfile": (folder / "Dockerfile").read_bytes()}, sources) as context:
+            _run_build(client, context, wanted, root_key="", python=platform.python_version())
+
+
+@contextmanager
+def _runner_alone() -> Iterator[Path]:
+    """Lend a copy of the runner without the bytecode of this machine's interpreter."""
+    with tempfile.TemporaryDirectory(prefix="grader-image-") as staging:
+        runner = Path(staging) / "runner"
+        shutil.copytree(_RUNNER, runner, ignore=shutil.ignore_patterns("__pycache__"))
+        yield runner
 
 
 @contextmanager
@@ -263,13 +286,14 @@ def _context(files: dict[str, bytes], sources: dict[str, Path]) -> Iterator[Any]
         yield packed
 
 
-def _run_build(client: Any, context: Any, wanted: str, root_key: str) -> None:
+def _run_build(client: Any, context: Any, wanted: str, root_key: str, python: str = "") -> None:
+    """Build from a context; ``python`` is the version that the Dockerfile is to take, where it takes any."""
     doing = f"cannot build {wanted}"
     with docker_engine.explained(doing):
-        labels = _labels(root_key)
+        labels = _labels(root_key) | ({PYTHON_LABEL: python} if python else {})
         steps = client.build(
             fileobj=context, custom_context=True, tag=wanted, rm=True, forcerm=True,
-            decode=True, labels=labels,
+            decode=True, labels=labels, buildargs={"PYTHON": python} if python else None,
         )  # fmt: skip
         for step in steps:
             if "error" in step:

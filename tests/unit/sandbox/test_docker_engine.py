@@ -2,15 +2,17 @@
 
 import json
 import os
+import platform
 import socket
 import sys
+import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from grader.errors import InputError, SandboxError
-from grader.sandbox import docker_engine, docker_orphans, docker_seccomp, factory, images, seccomp
+from grader.sandbox import docker_engine, docker_orphans, docker_seccomp, factory, images, rootfs, seccomp
 from grader.sandbox.options import CellOptions
 
 docker = pytest.importorskip("docker")
@@ -74,6 +76,7 @@ def test_an_old_daemon(monkeypatch):
         ),
         ("failed to create shim: unable to apply cgroup configuration", "control group", "delegated"),
         ("Get https://registry/v2/: dial tcp: lookup registry: no such host", "the registry", "--offline"),
+        ("manifest for python:3.99.1-slim not found: manifest unknown", "no base image", "--offline"),
         ("something else", "something else", ""),
     ],
 )
@@ -94,6 +97,65 @@ def test_a_runtime_that_is_not_registered():
     assert not docker_engine.is_gvisor(client, "runc")
     with pytest.raises(SandboxError, match=r"'runsc' is not registered.*it has gv, runc"):
         docker_engine.is_gvisor(client, "runsc")
+
+
+@pytest.mark.parametrize(("default", "found"), [("gv", True), ("runc", False), (None, False)])
+def test_the_default_runtime_may_be_gvisor_too(default, found):
+    info = {
+        "DefaultRuntime": default,
+        "Runtimes": {"runc": {"path": "runc"}, "gv": {"path": "/usr/bin/runsc"}},
+    }
+    assert docker_engine.is_gvisor(SimpleNamespace(info=lambda: info), None) is found
+
+
+class Daemon:
+    """Has one image, with the labels that it was built with; keeps what a build was given."""
+
+    def __init__(self, **labels):
+        self.labels = labels and {images.RUNNER_LABEL: rootfs.runner_digest()} | labels
+
+    def inspect_image(self, _wanted):
+        if not self.labels:
+            raise docker.errors.NotFound("no such image")
+        return {"Id": "sha256:1", "Config": {"Labels": self.labels}}
+
+    def build(self, *, fileobj, labels, buildargs, **_):
+        with tarfile.open(fileobj=fileobj) as context:
+            self.files = context.getnames()
+        self.labels, self.arguments = labels, buildargs
+        return []
+
+    def close(self):
+        pass
+
+
+def test_the_official_image_is_taken_in_this_interpreters_version(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADER_CACHE_DIR", str(tmp_path))
+    daemon = Daemon()
+    monkeypatch.setattr(docker_engine, "connect", lambda: daemon)
+    assert images.build("python", offline=False) == "sha256:1"
+    assert daemon.arguments == {"PYTHON": platform.python_version()}
+    assert daemon.labels[images.PYTHON_LABEL] == platform.python_version()
+    assert {"Dockerfile", "runner/supervisor.py", "rootfs.py"} <= set(daemon.files)
+    assert not [name for name in daemon.files if "__pycache__" in name]
+    for name in images.PACKAGES:
+        recipe = (Path(__file__).parents[3] / "sandbox_images" / name / "Dockerfile").read_text()
+        assert [line for line in recipe.splitlines() if line.startswith("FROM")] == [
+            "FROM python:${PYTHON}-slim AS made",
+            "FROM scratch",
+        ]
+
+
+def test_an_image_with_another_interpreter_is_refused_under_the_tag_of_this_ones():
+    ours = images.reference()
+    for labels in ({images.ROOT_LABEL: ""}, {images.PYTHON_LABEL: "3.2.1"}):
+        with pytest.raises(
+            SandboxError, match=r"not this machine's .*docker image rm grader/python-sc.*--offline"
+        ):
+            images.find(Daemon(**labels), ours)
+    for labels in ({images.PYTHON_LABEL: platform.python_version()}, {images.ROOT_LABEL: "0123"}):
+        assert images.find(Daemon(**labels), ours).id == "sha256:1"
+    assert images.find(Daemon(**{images.PYTHON_LABEL: "3.2.1"}), "named/by:hand").id == "sha256:1"
 
 
 def test_options_that_do_not_go_together():
