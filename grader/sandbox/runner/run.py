@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import threads, wire
+from .clocks import RunDelay, Span
 from .kernel import process_clock, widen_pipe
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _READ = 1 << 16
 _STARTED = wire.frame(wire.STARTED, b"")
 _SHORTEST_WAKE_S, _LONGEST_WAKE_S = 0.002, 0.025
 _LATE_S = 2 * _LONGEST_WAKE_S
+_LONGEST_START_S = 30.0
 _ASLEEP_LOOKS = 3
 
 
@@ -51,24 +53,6 @@ class Tail:
         return self._data
 
 
-class Clock:
-    """How much of a limit the step at hand has used; a step is the load of the program, or one test.
-
-    Idle time is wall-clock time less the time in which a thread ran, or was ready and waited for a processor: a
-    busy machine makes a program slower, not idle.
-    """
-
-    def __init__(self) -> None:
-        self.cpu = self.wall = self.delay = 0.0
-        self.group_cpu = self.group_idle = 0.0
-        self.asleep = 0  # looks in a row
-
-    def mark(self, cpu: float, wall: float, delay: float) -> None:
-        """Begin a step."""
-        self.cpu, self.wall, self.delay = cpu, wall, delay
-        self.asleep = 0
-
-
 class Run:
     """The processes of one run: the sample, and for assertion tests the driver that reports for it."""
 
@@ -93,10 +77,10 @@ class Run:
         self._killed: str | None = None
         self._to_start = 0  # bytes of what says that the processes are set up
         self._shown = self._look_at = 0.0
-        self._waited_before = -1
+        self._asleep = 0  # looks in a row
         self._host_clock: HostClock | None = None
         self._tails = {"stdout": Tail(limits.stdout_bytes), "stderr": Tail(limits.stdout_bytes)}
-        self._step = Clock()
+        self._step, self._whole_group = Span(), Span()
 
     @staticmethod
     def never_started(number: int) -> tuple[bytes, ...]:
@@ -118,7 +102,8 @@ class Run:
         self._host_clock = host_clock
         self._zygote = zygote
         self._proc = proc
-        self._began = self._looked = time.monotonic()
+        self._run_delay = RunDelay(proc)
+        self._began = self._polled = self._arrived = time.monotonic()
         self._answers, answers_end = _pipe(wide=True)
         self._stdout, stdout_end = _pipe()
         self._stderr, stderr_end = _pipe() if self._whole_program else (-1, stdout_end)
@@ -131,31 +116,53 @@ class Run:
         poll.register(self._stdout, select.POLLIN)
         if self._stderr >= 0:
             poll.register(self._stderr, select.POLLIN)
-        self._step.mark(0.0, self._began, 0.0)
 
     def next_wake_ms(self) -> float:
         """How long the supervisor may wait: short at first, so that an early wrong answer ends the run early."""
-        now = time.monotonic()
+        now = self._polled = time.monotonic()
+        self._excuse(now - self._arrived)
         wake_s = min(_LONGEST_WAKE_S, max(_SHORTEST_WAKE_S, (now - self._began) / 16))
         return 1000 * (min(wake_s, self._look_at - now) if self._look_at > now else wake_s)
 
     def advance(self, events: dict[int, int]) -> None:
         """Take what the processes wrote since the last call, pass it on, and hold the limits."""
+        wall = self._arrived = time.monotonic()
+        self._excuse(max(0.0, wall - self._polled - _LATE_S))
         for name, pipe in (("stdout", self._stdout), ("stderr", self._stderr)):
             if pipe in events:
                 self._drain_text(name, pipe)
         gone = bool(events.get(self._answers, 0) & (select.POLLHUP | select.POLLERR))
-        before = self._frames
+        starting, frames = self._to_start, self._frames
         cpu = self._cpu()
         self._drain_answers(cpu)
         if gone:
             self.over = True
             return
-        wall = time.monotonic()
-        self._note_absence(wall)
-        if self._frames != before:
+        if wall - self._began > _LONGEST_WAKE_S:
+            self._run_delay.begin()
+        if starting:
+            self._start_up(wall)
+            return
+        if self._frames != frames:
+            cpu = (
+                self._cpu()
+            )  # anew: to pass the answers on can have taken long, and the next test runs meanwhile
             self._next_step(cpu, wall)
         self._enforce(cpu, wall)
+
+    def _excuse(self, seconds: float) -> None:
+        """Count no time as idle that we took for ourselves: stopped, without a processor, or held up by the worker. A
+        program that waits for us meanwhile is not idle."""
+        self._step.wall += seconds
+        self._whole_group.wall += seconds
+
+    def _start_up(self, wall: float) -> None:
+        """Begin with the load when the processes are set up. Until then no program runs, and none is to blame."""
+        if not self._to_start:
+            for span in (self._step, self._whole_group):
+                span.begin(self._cpu(), wall, 0.0)
+        elif wall - self._began > _LONGEST_START_S:
+            self.kill("not_started")
 
     def _drain_answers(self, cpu: float) -> None:
         while True:
@@ -204,39 +211,30 @@ class Run:
             self._tails[name].add(data)
         return True
 
-    def _note_absence(self, wall: float) -> None:
-        """Count no time as idle for which we were late: stopped, without a processor, or held up by the worker. A
-        program that waits for us meanwhile is not idle."""
-        if self._waited_before < 0 and wall - self._began > _LONGEST_WAKE_S:  # most runs do not become as old
-            self._waited_before = self._own_delay_ns()
-        self._step.wall += max(0.0, wall - self._looked - _LATE_S)
-        self._looked = wall
-
     def _next_step(self, cpu: float, wall: float) -> None:
-        delay = self._run_delay() if wall - self._step.wall > 0.05 else self._step.delay
+        delay = self._delay() if wall - self._step.wall > _LATE_S else self._step.delay
+        self._step.begin(cpu, wall, delay)
+        self._asleep = 0
         group = sum(1 for bound in self._bounds if self._frames > bound)
         if group != self._group:
             self._group = group
-            self._step.group_cpu, self._step.group_idle = cpu, 0.0
-        else:
-            self._step.group_idle += self._idle(cpu, wall, delay)
-        self._step.mark(cpu, wall, delay)
-
-    def _idle(self, cpu: float, wall: float, delay: float) -> float:
-        step = self._step
-        return max(0.0, (wall - step.wall) - (cpu - step.cpu) - (delay - step.delay))
+            self._whole_group.begin(cpu, wall, delay)
 
     def _enforce(self, cpu: float, wall: float) -> None:
-        limits, step = self._limits, self._step
+        limits, step, group = self._limits, self._step, self._whole_group
         limit = limits.tests.get(self._frames - 1, limits.test_s) if self._frames else limits.load_s
-        if cpu - step.cpu > limit or cpu - step.group_cpu > limits.group_s:
+        if cpu - step.cpu > limit or cpu - group.cpu > limits.group_s:
             self.kill("cpu_limit")
             return
-        idle_limit = limit if limits.idle_s is None else limits.idle_s
-        if (wall - step.wall) - (cpu - step.cpu) > min(idle_limit, limits.group_s - step.group_idle):
-            idle = self._idle(cpu, wall, self._run_delay())
-            if idle > idle_limit or step.group_idle + idle > limits.group_s:
-                self._end_if_asleep(wall)
+        idle_s = limit if limits.idle_s is None else limits.idle_s
+
+        def is_idle(delay: float) -> bool:
+            return step.idle(cpu, wall, delay) > idle_s or group.idle(cpu, wall, delay) > limits.group_s
+
+        if is_idle(group.delay) and is_idle(
+            self._delay()
+        ):  # seldom the first, so that the second is seldom asked
+            self._end_if_asleep(wall)
 
     def _end_if_asleep(self, wall: float) -> None:
         """Kill a run that is idle by its clocks, when it is found asleep a few times in a row.
@@ -251,11 +249,11 @@ class Run:
         if self._is_stopped():
             self.kill("stopped")
         elif any(threads.is_awake(pid, self._proc) for pid in self._pids):
-            self._step.wall += _LONGEST_WAKE_S  # as long as it is from one look to the next, on average
-            self._step.asleep = 0
+            self._excuse(_LONGEST_WAKE_S)  # as long as it is from one look to the next, on average
+            self._asleep = 0
         else:
-            self._step.asleep += 1
-            if self._step.asleep == _ASLEEP_LOOKS:
+            self._asleep += 1
+            if self._asleep == _ASLEEP_LOOKS:
                 self.kill("idle_limit")
 
     def shown_cpu(self) -> float:
@@ -268,18 +266,9 @@ class Run:
         shown = self.shown_cpu()
         return self._host_clock.corrected(shown) if self._host_clock else shown
 
-    def _run_delay(self) -> float:
-        """Seconds that the run was ready and waited for a processor (proc's schedstat): of each process, the thread
-        that waited longest. Their sum would let a crowd of threads sleep on the credit of a busy machine. A program
-        that prints waits while we wait for a processor, too."""
-        if self._host_clock:
-            return self._host_clock.waited
-        total = self._own_delay_ns() - self._waited_before if self._waited_before >= 0 else 0
-        return (total + sum(threads.longest_delay_ns(pid, self._proc) for pid in self._pids)) / 1e9
-
-    def _own_delay_ns(self) -> int:
-        """Nanoseconds that this process has waited for a processor since it was made."""
-        return threads.delay_ns(os.getpid(), self._proc)
+    def _delay(self) -> float:
+        """Seconds for which the run was ready and waited for a processor."""
+        return self._host_clock.waited if self._host_clock else self._run_delay.seconds(self._pids)
 
     def _is_stopped(self) -> bool:
         """Whether somebody outside has stopped a process; no program can stop itself, as the first of its namespace."""

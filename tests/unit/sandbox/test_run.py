@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grader.sandbox.runner import run, threads, wire
+from grader.sandbox.runner import clocks, run, threads, wire
 
 LIMITS = run.Limits(1.0, 1.0, {}, 10.0, None, 1 << 20, 1000)
 
@@ -84,14 +84,25 @@ def test_only_what_the_supervisor_waits_during_a_run_is_taken_for_its_programs_w
     """Over its life it may have waited for hours, and a sleeper must not live on that."""
     waited_ns = 10**13
     monkeypatch.setattr(threads, "delay_ns", lambda _pid, _proc: waited_ns)
-    sleeper = counter()
-    sleeper._proc, sleeper._pids, sleeper._began = -1, (), 0.0
-    sleeper._looked = 0.0
-    assert sleeper._run_delay() == 0
-    sleeper._note_absence(1.0)
-    assert sleeper._run_delay() == 0
+    delay = clocks.RunDelay(-1)
+    assert delay.seconds([]) == 0
+    delay.begin()
+    assert delay.seconds([]) == 0
     waited_ns += 10**9
-    assert sleeper._run_delay() == 1.0
+    delay.begin()
+    assert delay.seconds([]) == 1.0
+
+
+@given(st.lists(st.integers(0, 10**9)))
+def test_what_a_thread_that_has_ended_had_waited_still_counts(seen):
+    delay, total = clocks.RunDelay(-1), 0.0
+    with pytest.MonkeyPatch.context() as patch:
+        for waited in seen:
+            patch.setattr(threads, "longest_delay_ns", lambda _pid, _proc, waited=waited: waited)
+            now = delay.seconds([0])
+            assert now >= total
+            total = now
+    assert total >= max(seen, default=0) / 1e9
 
 
 def test_a_run_that_was_cancelled_before_it_began_reports_no_use():
@@ -156,31 +167,83 @@ def test_a_report_can_be_taken_apart(stdout, stderr):
     assert report[4 + size :][facts["stdout"] :] == stderr
 
 
-def test_time_in_which_the_supervisor_was_away_is_not_idle():
+@pytest.fixture
+def watched(monkeypatch):
+    """A run at the time ``now``, whose answers take ``pass_on_s`` to pass on, and whose program always runs."""
     watched = counter()
-    watched._step.mark(0.0, 100.0, 0.0)
-    watched._proc, watched._began, watched._looked = -1, 100.0, 100.0
-    watched._note_absence(100.04)
-    assert watched._idle(0.0, 100.04, 0.0) == pytest.approx(0.04)
-    watched._note_absence(200.04)  # it looks at least every 0.025 s, and is late after twice that
-    assert watched._idle(0.0, 200.04, 0.0) == pytest.approx(0.09)
+    watched.now, watched.pass_on_s = 0.0, 0.0
+    watched._run_delay, watched._answers, watched._stdout, watched._stderr = clocks.RunDelay(-1), -1, -1, -1
+    watched._began = watched._arrived = watched._polled = 0.0
+
+    def pass_on(_cpu):
+        watched.now += watched.pass_on_s
+
+    monkeypatch.setattr(run.time, "monotonic", lambda: watched.now)
+    monkeypatch.setattr(watched, "_drain_answers", pass_on)
+    monkeypatch.setattr(watched, "shown_cpu", lambda: watched.now)
+    return watched
+
+
+def test_time_that_the_supervisor_takes_for_itself_is_not_idle(watched, monkeypatch):
+    monkeypatch.setattr(watched, "_enforce", lambda _cpu, _wall: None)
+    for poll_s, pass_on_s, idle in (
+        (0.04, 0.0, 0.04),
+        (100.0, 0.0, 0.09),  # it looks at least every 0.025 s, and is late after twice that
+        (0.01, 7.0, 0.10),
+    ):
+        watched.next_wake_ms()
+        watched.now += poll_s
+        watched.pass_on_s = pass_on_s
+        watched.advance({})
+        watched.next_wake_ms()
+        assert watched._step.idle(0.0, watched.now, 0.0) == pytest.approx(idle)
+
+
+def test_no_limit_counts_before_the_processes_are_set_up(watched, monkeypatch):
+    """What the kernel takes to make namespaces on a busy machine is no time of the program's."""
+    killed = []
+    monkeypatch.setattr(watched, "kill", killed.append)
+    watched._to_start = 5
+    for seconds in (1.0, 4.0, 24.0):
+        watched.now += seconds
+        watched.advance({})
+    assert killed == []
+    watched.now += 2.0
+    watched.advance({})
+    assert killed == ["not_started"]  # which is nobody's verdict
+    watched._to_start = 0
+    watched._start_up(watched.now)
+    assert watched._step.cpu == watched._whole_group.cpu == watched.now
+
+
+def test_what_a_program_does_while_its_answers_are_passed_on_is_charged_to_no_test(watched, monkeypatch):
+    monkeypatch.setattr(watched, "kill", pytest.fail)
+
+    def pass_on(_cpu):
+        watched.now += 7.0  # beyond a test's limit
+        watched._frames = 2
+
+    watched._frames, watched._bounds = 1, [10]
+    monkeypatch.setattr(watched, "_drain_answers", pass_on)
+    watched.advance({})
+    watched.next_wake_ms()
+    watched._enforce(watched.now, watched.now)
 
 
 @pytest.fixture
 def idler(monkeypatch):
     """A run that is over its idle limit by the clocks; ``killed`` and ``awake`` are what it was and is."""
     idler = counter()
-    idler._proc, idler._pids, idler.awake, idler.killed = -1, (0,), False, []
+    idler._proc, idler._pids, idler.awake, idler.killed = -1, [0], False, []
+    idler._run_delay = clocks.RunDelay(-1)
     monkeypatch.setattr(threads, "is_awake", lambda _pid, _proc: idler.awake)
     monkeypatch.setattr(threads, "is_stopped", lambda _pid, _proc: False)
     monkeypatch.setattr(idler, "kill", idler.killed.append)
-    idler._step.mark(0.0, 0.0, 0.0)
     return idler
 
 
 def watch(idler, begin, end):
     for tick in range(int(begin * 100), int(end * 100)):
-        idler._looked = tick / 100
         idler._enforce(0.0, tick / 100)
 
 
@@ -204,7 +267,7 @@ def test_the_supervisor_looks_often_at_first_and_then_seldom():
     import time
 
     watched = counter()
-    watched._began = time.monotonic()
+    watched._began = watched._arrived = time.monotonic()
     early = watched.next_wake_ms()
     watched._began -= 100
     assert 1 <= early < watched.next_wake_ms() == 25
