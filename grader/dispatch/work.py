@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grader.dispatch import events
@@ -17,14 +17,16 @@ from grader.status import Status
 from grader.suites import inline
 from grader.suites.task import Task
 from grader.worker.execution import Executed, Execution
-from grader.worker.functions import REFERENCE_TIME_S
+from grader.worker.functions import reference_limits
 from grader.worker.grading import Policy, infrastructure_error, verdict_without_run
 from grader.worker.messages import Execute, Grade, Job, Prepare
 from grader.worker.parts import Assembly
 from grader.worker.program import Program
 
-# CPU seconds for the reference that came with a row: all rows of its request wait for it.
-_INLINE_REFERENCE_S = 60.0
+# For the reference that came with a row: all rows of its request wait for it, and nobody has vouched for it.
+_INLINE_REFERENCE = replace(
+    reference_limits(60.0), memory_bytes=2 * Limits().memory_bytes, answer_bytes=Limits().answer_bytes
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -66,7 +68,7 @@ class Preparing(Work):
     def job(self, number: int, attempts: int) -> Prepare:
         """Return the job of making the task's bundle."""
         own = self.suite_sha256 == inline.SUITE_SHA256
-        return Prepare(number, self.task, self.suite_sha256, _INLINE_REFERENCE_S if own else REFERENCE_TIME_S)
+        return Prepare(number, self.task, self.suite_sha256, _INLINE_REFERENCE if own else reference_limits())
 
     def end(self, outcome: events.Outcome, result: Any, stamp: Mapping[str, Any]) -> None:
         """Note that they are there, or raise in those that wait why they are not."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from grader.errors import InfrastructureError
 from grader.judge.compare import FLOAT_ATOL, is_floats, matches
 from grader.judge.stream import AnswerStream, Finding
-from grader.judge.verdict import GroupOutcome, group_outcomes
+from grader.judge.verdict import Ending, GroupOutcome, group_outcomes, status_of_ending
 from grader.limits import Limits
 from grader.sandbox.cell import Done
 from grader.sandbox.runner import wire
 from grader.sandbox.runner.decoding import DecodeError, decode
+from grader.status import Status
 from grader.suites.task import Comparison, Task
 from grader.worker.bundle import Bundle
 from grader.worker.parts import Part
@@ -25,7 +27,7 @@ from grader.worker.requests import (
     run_limits,
 )
 
-_REFERENCE_MEMORY = 4 << 30
+_REFERENCE_MEMORY, _REFERENCE_ANSWERS = 4 << 30, 1 << 30
 # Bytes of the longest answer that is looked at in full. Longer ones are right only byte for byte: to decode them would
 # take hundreds of megabytes of the worker.
 _LONGEST_DECODED = 16 << 20
@@ -139,12 +141,23 @@ class FunctionGrading:
         limits = replace(self.limits, group_time_s=left_s, memory_bytes=memory_bytes)
         theirs, done = yield from self._full_answer(self.source, test, limits)
         self.usage.add(done)
-        if theirs is None:
-            return Finding.TIMED_OUT if done.ended == "cpu_limit" else Finding.WRONG
-        ours = self.bundle.given_answer(test)
+        if isinstance(theirs, Finding):
+            return theirs
+        ours: bytes | Finding | None = self.bundle.given_answer(test)
         if ours is None:
-            ours, _ = yield from self._full_answer(self.task.reference, test, reference_limits())
-        return None if ours is not None and self._full_match(test, theirs, ours) else Finding.WRONG
+            ours, done = yield from self._full_answer(
+                self.task.reference, test, self._limits_of_reference(test)
+            )
+        if isinstance(ours, Finding):
+            raise InfrastructureError(
+                f"the reference of {self.task.task_id} did not give its long answer to test {test} again "
+                f"({done.ended}), so that the program's cannot be judged"
+            )
+        return None if self._full_match(test, theirs, ours) else Finding.WRONG
+
+    def _limits_of_reference(self, test: int) -> Limits:
+        limits = reference_limits(60.0 + self.limits.test_time_s(self.bundle.times[test]))
+        return replace(limits, memory_bytes=Limits().sample_memory_bytes(self.bundle.peak_memory_bytes))
 
     def _full_match(self, test: int, theirs: bytes, ours: bytes) -> bool:
         if theirs == ours:
@@ -158,8 +171,10 @@ class FunctionGrading:
             return matches(comparison, answer, expected, lambda: self.bundle.arguments(test), FLOAT_ATOL)
         return self._judge(test, answer, expected)
 
-    def _full_answer(self, source: str, test: int, limits: Limits) -> Conversation[tuple[bytes | None, Done]]:
-        """Run one test again with the answer sent whole; None if it did not come."""
+    def _full_answer(
+        self, source: str, test: int, limits: Limits
+    ) -> Conversation[tuple[bytes | Finding, Done]]:
+        """Run one test again with the answer sent whole; a finding if it did not come."""
         received = bytearray()
         payload = function_payload(
             source, self.task.entry_point, self.bundle.inputs([test]), stop_at_error=True, full=True
@@ -175,8 +190,14 @@ class FunctionGrading:
             memory_bytes=limits.memory_bytes,
         )
         frames = split_frames(bytes(received))
-        answered = [kind for kind, _ in frames[:2]] == [wire.LOADED, wire.VALUE]
-        return (frames[1][1] if answered else None), done
+        kinds = [kind for kind, _ in frames[:2]]
+        if kinds == [wire.LOADED, wire.VALUE]:
+            return frames[1][1], done
+        late = (
+            kinds == [wire.LOADED, wire.TIMED_OUT]
+            or status_of_ending(Ending(done.ended)) is Status.TIME_LIMIT
+        )
+        return (Finding.TIMED_OUT if late else Finding.WRONG), done
 
 
 def _may_be_equal(stream: AnswerStream, test: int) -> bool:
@@ -206,12 +227,12 @@ def split_frames(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def reference_limits(time_s: float = REFERENCE_TIME_S) -> Limits:
-    """What a reference solution may use: it is trusted to end, and some need more than a sample may."""
+    """What a suite's reference solution may use: it is trusted to end, and some need more than a sample may."""
     return Limits(
         time_floor_s=time_s,
         group_time_s=time_s,
         memory_bytes=_REFERENCE_MEMORY,
-        answer_bytes=1 << 30,
+        answer_bytes=_REFERENCE_ANSWERS,
     )
 
 

@@ -28,13 +28,13 @@ class Setup:
 class Prepare:
     """Make the bundle of a task of the suite with this sha256. ``number`` names the job in the answer.
 
-    ``time_s``: the CPU seconds that the reference may take.
+    ``limits``: what the reference may use.
     """
 
     number: int
     task: Task
     suite_sha256: str
-    time_s: float
+    limits: Limits
 
 
 @dataclass(frozen=True, slots=True)

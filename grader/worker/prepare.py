@@ -18,17 +18,16 @@ from grader.sandbox.runner.function import encode_bounded
 from grader.status import Status
 from grader.suites.task import FunctionTests, StdioTests, Task
 from grader.worker.bundle import BundleStore, Header, StdioAnswers, encode_inputs, expected_stream
-from grader.worker.functions import REFERENCE_TIME_S, comparison_needs_value, reference_limits, split_frames
+from grader.worker.functions import comparison_needs_value, split_frames
 from grader.worker.requests import Conversation, RunRequest, collect_into, function_payload, run_limits
 from grader.worker.stdio import judge_run, run_program
 
 
-def prepare(task: Task, store: BundleStore, time_s: float = REFERENCE_TIME_S) -> Conversation[None]:
-    """Make and write what the task's tests need. ``time_s``: the CPU seconds that its reference may take.
+def prepare(task: Task, store: BundleStore, limits: Limits) -> Conversation[None]:
+    """Make and write what the task's tests need. ``limits``: what its reference may use.
 
     Raises SuiteError where its reference fails.
     """
-    limits = reference_limits(time_s)
     if any(isinstance(group.tests, FunctionTests) for group in task.groups):
         yield from _prepare_functions(task, store, limits)
     if any(isinstance(group.tests, StdioTests) for group in task.groups):

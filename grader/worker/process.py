@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import signal
 import sys
@@ -65,6 +66,9 @@ class Worker:
         self._memory = setup.limits.memory_bytes
         self._waiting: deque[Job] = deque()
         self._active: dict[int, _Active] = {}  # by run, in the order in which the cell runs them
+        self._held: deque[_Active] = (
+            deque()
+        )  # until the runs in flight, which have another memory limit, have ended
         self._reports: list[Report] = [Ready(self._stamp)]
         self._spoke_at = time.monotonic()
 
@@ -109,6 +113,10 @@ class Worker:
     def _hear_cell(self) -> None:
         for event in self._cell.receive(0):
             self._take(event)
+        while self._held and self._may_start(self._held[0]):
+            active = self._held.popleft()
+            if active.wanted:
+                self._start(active)
         self._start_waiting()
 
     def _obey(self, messages: list[Job | Cancel]) -> None:
@@ -120,13 +128,16 @@ class Worker:
 
     def _cancel(self, numbers: frozenset[int]) -> None:
         self._waiting = deque(job for job in self._waiting if job.number not in numbers)
+        for active in self._held:
+            active.wanted = active.wanted and active.job.number not in numbers
         for run, active in self._active.items():
             if active.job.number in numbers and active.wanted:
                 active.wanted = False
-                self._cell.kill_run(run)
+                with contextlib.suppress(CellLostError):  # we hear of it where we hear of the cell
+                    self._cell.kill_run(run)
 
     def _start_waiting(self) -> None:
-        while self._waiting and len(self._active) < _IN_FLIGHT:
+        while self._waiting and len(self._active) + len(self._held) < _IN_FLIGHT:
             job = self._waiting.popleft()
             self._advance(job, self._converse(job), None)
 
@@ -138,7 +149,7 @@ class Worker:
             store = BundleStore(self._setup.cache, job.suite_sha256, self._setup.cells.key)
             self._stores[job.suite_sha256] = store
         if isinstance(job, Prepare):
-            return prepare(job.task, store, job.time_s)
+            return prepare(job.task, store, job.limits)
         return grade(job.program, job.task, store, job.policy, self._stamp, job.attempts, job.part)
 
     def _advance(self, job: Job, conversation: Conversation[Any], done: Done | None) -> None:
@@ -154,7 +165,15 @@ class Worker:
         except Exception:
             self._give_up(job)
         else:
-            self._start(_Active(job, conversation, request))
+            active = _Active(job, conversation, request)
+            if self._held or not self._may_start(active):
+                self._held.append(active)
+            else:
+                self._start(active)
+
+    def _may_start(self, active: _Active) -> bool:
+        """Whether the cell's memory limit does not change under the runs in flight."""
+        return not self._active or active.request.memory_bytes == self._memory
 
     def _start(self, active: _Active) -> None:
         try:
@@ -166,7 +185,6 @@ class Worker:
     def _start_run(self, active: _Active) -> None:
         request = active.request
         if request.memory_bytes != self._memory:
-            self._drain_others()
             self._cell.set_memory_limit(request.memory_bytes)
             self._memory = request.memory_bytes
         limits = self._limits_of(active.job)
@@ -183,13 +201,6 @@ class Worker:
         if isinstance(job, Execute):
             return job.limits
         return job.policy.limits if isinstance(job, Grade) else self._setup.limits
-
-    def _drain_others(self) -> None:
-        """Let the runs in flight end before the memory limit of the cell changes under them."""
-        while self._active:
-            for event in self._cell.receive(_SIGN_OF_LIFE_S):
-                self._take(event)
-            self._cell.check_alive()
 
     def _take(self, event: Answers | Done) -> None:
         active = self._active.get(event.run)
@@ -253,12 +264,15 @@ class Worker:
 
     def _replace_cell(self, error: CellLostError) -> None:
         """Tell of the run that the cell was at, if it was at one; what was only ready to is run in the new cell."""
-        lost = [active.job for active in self._active.values() if active.wanted]
+        running = list(self._active.values())
+        lost = [active.job for active in (*running, *self._held) if active.wanted]
         self._active.clear()
+        self._held.clear()
         self._cell.close()
         self._cell = self._new_cell()
         self._memory = self._setup.limits.memory_bytes
-        if lost and not isinstance(error, CellSpentError):
+        # Not wanted any more, it took the cell down all the same: no other one may be blamed for that.
+        if running and running[0].wanted and not isinstance(error, CellSpentError):
             self._reports.append(Lost(lost[0].number, getattr(error, "blamed", False), str(error)))
             del lost[0]
         self._waiting.extendleft(reversed(lost))

@@ -90,12 +90,12 @@ def run_limits(
     limits: Limits, tests: dict[int, float], *, load_s: float | None = None, reference_s: float = 0.0
 ) -> RunLimits:
     """Limits of a run in which the tests named have more time than the floor; ``reference_s`` is what the reference
-    needed for all of them."""
+    needed for all of them. A whole program has one step, of ``load_s`` seconds, and its group at least as many."""
     return RunLimits(
         load_s=load_s or limits.test_time_s(0.0),
         test_s=limits.test_time_s(0.0),
         tests=tests,
-        group_s=limits.whole_group_time_s(reference_s),
+        group_s=max(limits.whole_group_time_s(reference_s), load_s or 0.0),
         idle_s=limits.idle_s,
         answer_bytes=limits.answer_bytes,
         stdout_bytes=limits.stdout_bytes,

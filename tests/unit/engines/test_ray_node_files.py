@@ -80,7 +80,7 @@ def test_what_is_sent_to_a_node_is_bounded(node):
 
 def test_what_is_made_on_a_node_is_bounded_too(node):
     tasks = inline_tasks(15)
-    node.folder.require([Prepare(number, task, SUITE_SHA256, 1.0) for number, task in enumerate(tasks)])
+    node.folder.require([Prepare(number, task, SUITE_SHA256, Limits()) for number, task in enumerate(tasks)])
     for task in tasks:
         node.path(task).parent.mkdir(parents=True, exist_ok=True)
         node.path(task).write_bytes(bytes(SIZE))
