@@ -129,6 +129,10 @@ class Metrics:
         """Count a request that was sent away because there is no room now. ``route`` is a template."""
         self._refusals.labels(route).inc()
 
+    def bad_request(self, route: str) -> None:
+        """Count a request that was refused for what is wrong with it. ``route`` is a template."""
+        self._bad_requests.labels(route).inc()
+
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count an HTTP request. ``route`` is a template; ``status`` is 0 where the client left before it had one."""
         group = CLIENT_GONE if status == 0 else STATUS_CLASSES[min(max(status // 100, 1), 5) - 1]
@@ -187,6 +191,10 @@ class Metrics:
         self._refusals = Counter(
             "grader_backpressure_refusals_total", "Requests that were sent away because the queue was full.",
             ["route"], registry=self.registry,
+        )  # fmt: skip
+        self._bad_requests = Counter(
+            "grader_bad_requests_total", "Requests for rewards or of foreign APIs with a mistake in them.", ["route"],
+            registry=self.registry,
         )  # fmt: skip
 
 
