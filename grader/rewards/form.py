@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from grader.extraction.syntax import parse_source
+from grader.limits import Limits
 from grader.rewards.model import Context, Number, Part, Scored, VerdictFields, Weight
 from grader.rewards.names import Names, names_of
 from grader.status import Status
@@ -15,6 +16,8 @@ from grader.status import Status
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$", max_length=128)]
 _Count = Annotated[int, Field(strict=True, ge=1)]
+# A verdict has the end of what a program printed, 64 KiB by default: that there was more cannot be seen.
+MOST_NOISE_CHARACTERS = Limits().stdout_bytes - 1
 
 _CONSTRUCTS: dict[str, tuple[type[ast.AST], ...]] = {
     "loop": (ast.For, ast.While, ast.AsyncFor),
@@ -52,7 +55,8 @@ class Penalties(Part):
     ``length``: the program has more than ``max_characters``; in proportion to the excess, whole from twice as many
     on. ``banned``: it imports one of ``banned_imports`` or calls one of ``banned_calls`` (dotted names, aliases are
     followed; a name without a dot is also found as a method). ``noise``: a function printed more than
-    ``noise_characters``; what a whole program prints is its answer and no noise. ``no_code``: there was no code.
+    ``noise_characters``, at most 65,535, since verdicts keep 64 KiB; what a whole program
+    prints is its answer and no noise. ``no_code``: there was no code.
     """
 
     name: Literal["penalties"] = "penalties"
@@ -61,7 +65,7 @@ class Penalties(Part):
     banned_imports: Annotated[tuple[_Name, ...], Field(max_length=256)] = ()
     banned_calls: Annotated[tuple[_Name, ...], Field(max_length=256)] = ()
     banned_weight: Weight = 0.5
-    noise_characters: _Count | None = None
+    noise_characters: Annotated[_Count, Field(le=MOST_NOISE_CHARACTERS)] | None = None
     noise_weight: Weight = 0.1
     no_code_weight: Weight = 0.0
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grader.errors import InputError
+from grader.limits import Limits
 from grader.rewards import FUNCTIONS, Context, parse
 from grader.status import Status
 from grader.suites.task import FunctionTests, StdioTest, StdioTests, Task, TestGroup
@@ -137,6 +138,8 @@ def test_penalties():
     assert reward(verdict(stdout_tail="noise!"), Context(task=TASK)).components["penalties.noise"] == -0.1
     assert reward(verdict(stdout_tail="answer"), Context(task=STDIO)).components["penalties.noise"] == 0.0
     assert reward(verdict("no_code"), Context()).value == -0.7
+    most = parse({"name": "penalties", "noise_characters": 65_535})
+    assert most(verdict(stdout_tail="x" * Limits().stdout_bytes), Context(task=TASK)).value == -0.1
 
 
 PROGRAM = '''
@@ -229,6 +232,7 @@ def test_the_components_have_the_same_names_whatever_the_verdict(spec, status):
         ({"sum": ["binary"], "weights": ["1"]}, "reward.weights[0]: "),
         ({"sum": ["binary", "binary"]}, "reward: two components are called 'binary'; give one of the parts a label"),
         ({"product": ["binary"], "weights": [1]}, "reward.weights: Extra inputs"),
+        ({"name": "penalties", "noise_characters": 65_536}, "reward.noise_characters: Input should be less than"),
         ({"sum": ["binary"], "name": "binary"}, "reward.name: not beside sum"),
         ({"sum": [{"product": [{"sum": [{"product": [{"sum": [{"sum": ["binary"]}]}]}]}]}]}, "nested more than 4 deep"),
     ],
