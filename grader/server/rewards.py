@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, runtime_checkable
@@ -32,7 +30,7 @@ from grader.server.auth import AnyCaller
 from grader.server.bodies import parsed, read_body
 from grader.server.models import MAX_SAMPLES, MAX_TIMEOUT_S, LimitsIn, Name
 from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
-from grader.server.problems import Refused
+from grader.server.refusals import NotedRoute, refusals_noted
 from grader.server.reward_batches import RewardBatch, make_reward_batch
 from grader.server.service import service_of
 from grader.server.streams import JSON, PiecesResponse
@@ -135,8 +133,7 @@ class KnowsReferences(Protocol):
 def rewards_router(pass_rates: PassRates | None = None) -> APIRouter:
     """Make the routes. ``pass_rates`` keeps the pass rates of tasks over time, by tenant, suite and task."""
     rates = pass_rates or PassRates()
-    refusals = Refusals()
-    router = APIRouter(prefix="/v1")
+    router = APIRouter(prefix="/v1", route_class=NotedRoute)
 
     @router.post(
         "/rewards", tags=["grading"], response_model=RewardsAnswer, responses=problems(*PROBLEMS_OF_BODIES)
@@ -154,7 +151,7 @@ def rewards_router(pass_rates: PassRates | None = None) -> APIRouter:
         service, request_id = service_of(request), request.state.request_id
 
         async def pieces() -> AsyncGenerator[bytes, None]:
-            with refusals:
+            with refusals_noted(request):
                 wanted = parsed(body, RewardsRequest)
                 knows = isinstance(service.grading, KnowsReferences)
                 made = await asyncio.to_thread(
@@ -312,30 +309,3 @@ def scored(reward: Reward, verdict: Mapping[str, Any], context: Context) -> Rewa
     except InputError as error:
         _log.error("reward_not_made", task_id=verdict["task_id"], error=str(error))
         return RewardResult(None, dict.fromkeys(reward.names))
-
-
-class Refusals:
-    """Logs requests that are refused: the first of a kind, and then each time that their number has grown tenfold.
-
-    A trainer that sends a malformed batch sends the next one too.
-    """
-
-    _KINDS = 1000
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if not isinstance(error, Refused):
-            return
-        place = error.errors[0].place if error.errors else ""
-        kind = f"{error.status} {re.sub(r'[0-9]+', '', place)[:80]}"
-        if kind not in self._counts and len(self._counts) >= self._KINDS:
-            kind = "other"
-        self._counts[kind] += 1
-        count = self._counts[kind]
-        if str(count).rstrip("0") == "1":
-            _log.warning("rewards_refused", kind=kind, count=count, detail=error.detail[:300])

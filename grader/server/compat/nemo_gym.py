@@ -29,14 +29,14 @@ from grader.server.compat.rewarding import (
     SuiteParameter,
     judged,
     label_at,
-    refusals_of,
     rewarded,
 )
 from grader.server.compat.running import shed_with
 from grader.server.models import MAX_SAMPLES
 from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
 from grader.server.problems import Refused
-from grader.server.service import Part, service_of
+from grader.server.refusals import NotedRoute
+from grader.server.service import Part
 from grader.server.streams import JSON
 from grader.suites.inline import MAX_CHARACTERS
 from grader.suites.labels import Label
@@ -100,7 +100,7 @@ class MetricsAnswer(BaseModel):
 
 def make_part() -> Part:
     """Make the routes."""
-    router = APIRouter(tags=["nemo-gym"])
+    router = APIRouter(tags=["nemo-gym"], route_class=NotedRoute)
     answers = responses = problems(*PROBLEMS_OF_BODIES)
     router.add_api_route("/verify", verify, methods=["POST"], response_model=VerifyAnswer, responses=answers)
     router.add_api_route(
@@ -121,7 +121,7 @@ async def verify(
     infrastructure_error: FailureParameter = "refuse",
 ) -> Response:
     """Reward a response by its row's unit tests, or by a suite's task."""
-    with refusals_of(service_of(request)), shed_with(503):
+    with shed_with(503):
         wanted = await read_model(request, VerifyRequest)
         sample = Single(_said(wanted.response), _label(wanted.verifier_metadata or {}), "response", _TESTS)
         try:

@@ -27,6 +27,7 @@ from grader.server.compat.running import (
 )
 from grader.server.openapi import PROBLEMS_OF_BODIES, PROBLEMS_OF_READING, problems, takes
 from grader.server.problems import Refused
+from grader.server.refusals import NotedRoute
 from grader.server.service import Part
 from grader.worker.execution import Executed, Execution
 
@@ -70,7 +71,7 @@ class NemoSkillsError(BaseModel):
 
 def make_part() -> Part:
     """Make the routes of NeMo-Skills' sandbox server."""
-    router = APIRouter(tags=["NeMo-Skills"])
+    router = APIRouter(tags=["NeMo-Skills"], route_class=NotedRoute)
 
     @router.get("/health")
     async def health() -> dict[str, str]:
@@ -110,7 +111,7 @@ async def execute(request: Request, caller: AnyCaller) -> Response:
     is_cell = wanted.language == _IPYTHON
     if is_cell and "x-session-id" not in request.headers:
         said = "X-Session-ID header required for ipython sessions"
-        return error_answer(Refused(said, status=400), {"error": said})
+        return error_answer(request, Refused(said, status=400), {"error": said})
     source = with_result(wanted.generated_code) if is_cell else wanted.generated_code
     execution = Execution(
         source,
@@ -130,7 +131,7 @@ async def execute(request: Request, caller: AnyCaller) -> Response:
             "stderr": error.detail + "\n",
             "error": error.detail,
         }
-        return error_answer(error, fields)
+        return error_answer(request, error, fields)
     return await json_answer(lambda: answer_of(executed, run.limits, wanted), len(executed.stdout))
 
 

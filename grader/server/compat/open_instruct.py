@@ -21,6 +21,7 @@ from grader.server.compat.grading import grade_inline, time_limits
 from grader.server.compat.running import MAX_TIME_S, shed_with
 from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
 from grader.server.problems import Refused
+from grader.server.refusals import NotedRoute
 from grader.server.service import Part
 from grader.server.streams import JSON
 from grader.suites.inline import MAX_TESTS
@@ -52,7 +53,7 @@ class TestAnswer(BaseModel):
 
 def make_part() -> Part:
     """Make the routes of open-instruct's code server."""
-    router = APIRouter(tags=["open-instruct"])
+    router = APIRouter(tags=["open-instruct"], route_class=NotedRoute)
 
     @router.get("/health")
     async def health() -> dict[str, str]:

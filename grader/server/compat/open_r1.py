@@ -36,6 +36,7 @@ from grader.server.compat.running import (
 )
 from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
 from grader.server.problems import Refused
+from grader.server.refusals import NotedRoute, note_refusal
 from grader.server.service import Part
 from grader.suites.inline import MAX_TESTS
 from grader.suites.source import parse_source
@@ -83,14 +84,17 @@ class MorphResult(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a script: its result as text, what it printed and raised, and why there is none of it."""
+    """What became of a script: its result as text, what it printed and raised, and why there is none of it.
+
+    ``is_its_fault``: that there is none says something about the program.
+    """
 
     text: str | None = None
     stdout: str = ""
     stderr: str = ""
     error: tuple[str, str] | None = None
     why_none: str | None = None
-    is_ours: bool = False
+    is_its_fault: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ def make_morph_part() -> Part:
 
 
 def _part(tag: str, result_of: Callable[[Outcome], dict[str, Any]], answer: Any) -> Part:
-    router = APIRouter(tags=[tag])
+    router = APIRouter(tags=[tag], route_class=NotedRoute)
 
     @router.get("/health")
     async def health() -> dict[str, str]:
@@ -150,7 +154,9 @@ async def _outcome(
     request: Request, caller: Caller, wanted: ScriptsRequest, script: str, language: str
 ) -> Outcome:
     if language.lower() not in ("python", "python3"):
-        return Outcome(why_none=f"the language {language[:40]!r} is not available here; there is python")
+        said = f"the language {language[:40]!r} is not available here; there is python"
+        note_refusal(request, Refused(said, place="languages"))
+        return Outcome(why_none=said)
     try:
         evaluation = await asyncio.to_thread(evaluation_in, script)
         if evaluation is not None:
@@ -161,9 +167,10 @@ async def _outcome(
         executed = await run_for(request, caller, run, wait_s=wanted.request_timeout)
         return outcome_of(executed, why_killed(executed, run.limits), stderr_of(executed, run.limits))
     except InfrastructureError as error:
-        return Outcome(why_none=f"could not be run now; send it again ({type(error).__name__})", is_ours=True)
+        return Outcome(why_none=f"could not be run now; send it again ({type(error).__name__})")
     except Refused as error:
-        return Outcome(why_none=error.detail, is_ours=error.status in (429, 503))
+        note_refusal(request, error)
+        return Outcome(why_none=error.detail)
 
 
 async def _evaluated(
@@ -263,7 +270,9 @@ def outcome_of(executed: Executed, why: str, stderr: str) -> Outcome:
     """Return what became of a script that was run; ``why`` is for which limit it was killed, but for its time."""
     stdout = stdout_of(executed)
     if executed.ended == "time_limit":
-        return Outcome(stdout=stdout, stderr=stderr, why_none="the time limit was exceeded")
+        return Outcome(
+            stdout=stdout, stderr=stderr, why_none="the time limit was exceeded", is_its_fault=True
+        )
     if executed.error is not None:
         raised = (executed.error.type, executed.error.message)
         return Outcome(stdout=stdout, stderr=stderr, error=raised)
@@ -296,10 +305,10 @@ def morph_result(outcome: Outcome) -> dict[str, Any]:
 
     open-r1 takes ``float(text)`` for the reward. A null there raises in it what makes every reward of the batch 0, so
     that text is never null: it is "" for a script without a result, whose reward is 0, and "nan" for one that could not
-    be run, which its trainer leaves out.
+    be run or judged for a reason that is not its own (the language, the tests, the load), which its trainer leaves out.
     """
     if outcome.why_none is not None:
-        return {"text": "nan" if outcome.is_ours else "", "exception_str": outcome.why_none}
+        return {"text": "" if outcome.is_its_fault else "nan", "exception_str": outcome.why_none}
     if outcome.error is not None:
         return {"text": "", "exception_str": ": ".join(outcome.error)}
     text = outcome.text or outcome.stdout

@@ -21,14 +21,14 @@ from grader.server.compat.rewarding import (
     SuiteParameter,
     judged,
     label_at,
-    refusals_of,
     rewarded,
 )
 from grader.server.compat.running import shed_with
 from grader.server.models import MAX_SAMPLES
 from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
 from grader.server.problems import FieldError, Refused
-from grader.server.service import Part, service_of
+from grader.server.refusals import NotedRoute
+from grader.server.service import Part
 from grader.server.streams import JSON
 
 _MAX_ERRORS = 20
@@ -54,7 +54,7 @@ class OpenRLHFAnswer(BaseModel):
 
 def make_part() -> Part:
     """Make the route."""
-    router = APIRouter(tags=["openrlhf"])
+    router = APIRouter(tags=["openrlhf"], route_class=NotedRoute)
     router.add_api_route(
         "/openrlhf/reward",
         reward_queries,
@@ -70,7 +70,7 @@ async def reward_queries(
     request: Request, caller: AnyCaller, suite: SuiteParameter = None, reward: RewardParameter = None
 ) -> Response:
     """Reward what follows each prompt. Empty lists are answered with empty lists."""
-    with refusals_of(service_of(request)), shed_with(503):
+    with shed_with(503):
         wanted = await read_model(request, OpenRLHFRequest)
         found = await rewarded(request, caller, _samples(wanted), suite, reward)
         rewards = [judged(one) for one in found]

@@ -36,6 +36,7 @@ from grader.server.compat.running import (
 )
 from grader.server.openapi import PROBLEMS_OF_READING, problems, takes
 from grader.server.problems import Refused
+from grader.server.refusals import NotedRoute
 from grader.server.service import Part, Service, service_of
 from grader.server.streams import JSON
 from grader.worker.execution import Executed, Execution
@@ -120,7 +121,7 @@ _MESSAGE: dict[str, Any] = {"description": "The program was not run.", "model": 
 
 def make_part() -> Part:
     """Make Piston's routes."""
-    router = APIRouter(tags=["Piston"])
+    router = APIRouter(tags=["Piston"], route_class=NotedRoute)
     for prefix in _PREFIXES:
         router.add_api_route(
             f"{prefix}/execute",
@@ -152,7 +153,7 @@ async def execute(request: Request, caller: AnyCaller) -> Response:
     except Refused as error:
         if error.status == 422:
             error.status = 400
-        return error_answer(error, {"message": error.detail})
+        return error_answer(request, error, {"message": error.detail})
     about = {"language": _LANGUAGE, "version": version}
     size = 2 * (len(executed.stdout) + len(executed.stderr))
     return await json_answer(lambda: {"run": stage_of(executed, run.limits), **about}, size)

@@ -27,7 +27,7 @@ from grader.server.auth import Caller
 from grader.server.batches import Owner
 from grader.server.problems import FieldError, Refused
 from grader.server.reward_batches import make_reward_batch
-from grader.server.rewards import KnowsReferences, Refusals, RewardsRequest, reference_times, scored
+from grader.server.rewards import KnowsReferences, RewardsRequest, reference_times, scored
 from grader.server.service import Service, service_of
 from grader.server.streams import while_connected
 from grader.suites.labels import Label, read_label
@@ -137,12 +137,6 @@ def judged(found: Rewarded) -> float:
     if found.value is None:
         raise InfrastructureError("a sample was not judged; the log has the reason")
     return found.value
-
-
-def refusals_of(service: Service) -> Refusals:
-    """Return what logs refused requests, once a kind."""
-    found: Refusals = service.shared.setdefault(f"{_SHARED}_refused", Refusals())
-    return found
 
 
 def _kind(owner: Owner, sample: Single, suite: str | None, reward: str | None) -> _Kind:

@@ -24,6 +24,7 @@ from grader.server.answers import to_json
 from grader.server.auth import Caller
 from grader.server.batches import Owner
 from grader.server.problems import Refused, problem
+from grader.server.refusals import note_refusal
 from grader.server.service import Lifespan, Service, service_of
 from grader.server.streams import JSON, while_connected
 from grader.worker.execution import Executed, Execution
@@ -226,7 +227,8 @@ async def json_answer(make: Callable[[], Any], size: int = 0) -> Response:
     return Response(to_json(make()), media_type=JSON)
 
 
-def error_answer(error: Refused, fields: Mapping[str, Any]) -> Response:
+def error_answer(request: Request, error: Refused, fields: Mapping[str, Any]) -> Response:
     """Return a refusal whose body is ``fields``, as a foreign contract has it, with our headers."""
+    note_refusal(request, error)
     found = problem(error.status, error.detail, retry_after_s=error.retry_after_s, headers=error.headers)
     return Response(to_json(fields), error.status, {**found.headers, "content-type": JSON})

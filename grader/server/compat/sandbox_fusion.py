@@ -35,6 +35,7 @@ from grader.server.compat.running import (
 )
 from grader.server.openapi import problems, takes
 from grader.server.problems import Refused
+from grader.server.refusals import NotedRoute
 from grader.server.service import Part
 from grader.worker.execution import Executed, Execution
 
@@ -105,7 +106,7 @@ def make_part() -> Part:
     """Make the routes of SandboxFusion, and those that ScaleBox, a fork of it, adds."""
     from grader.server.compat import sandbox_fusion_datasets, scalebox
 
-    router = APIRouter(tags=["SandboxFusion"])
+    router = APIRouter(tags=["SandboxFusion"], route_class=NotedRoute)
     router.add_api_route("/v1/ping", ping, methods=["GET"])
     router.add_api_route(
         "/run_code", run_code, methods=["POST"], response_model=RunCodeResponse, responses=PROBLEMS

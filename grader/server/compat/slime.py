@@ -22,12 +22,12 @@ from grader.server.compat.rewarding import (
     SuiteParameter,
     judged,
     label_at,
-    refusals_of,
     rewarded,
 )
 from grader.server.compat.running import shed_with
 from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
-from grader.server.service import Part, service_of
+from grader.server.refusals import NotedRoute
+from grader.server.service import Part
 from grader.server.streams import JSON
 
 
@@ -43,7 +43,7 @@ class SlimeRequest(BaseModel):
 
 def make_part() -> Part:
     """Make the route."""
-    router = APIRouter(tags=["slime"])
+    router = APIRouter(tags=["slime"], route_class=NotedRoute)
     router.add_api_route(
         "/slime/reward",
         reward_response,
@@ -59,7 +59,7 @@ async def reward_response(
     request: Request, caller: AnyCaller, suite: SuiteParameter = None, reward: RewardParameter = None
 ) -> Response:
     """Reward a response."""
-    with refusals_of(service_of(request)), shed_with(503):
+    with shed_with(503):
         wanted = await read_model(request, SlimeRequest)
         label = label_at("label", wanted.label)
         shown = wanted.prompt if isinstance(wanted.prompt, str) else ""

@@ -203,7 +203,7 @@ def test_outcomes_of_scripts():
     late = open_r1.outcome_of(replace(DONE, ended="time_limit"), "", "")
     assert open_r1.e2b_result(late)["execution"] is None
     assert open_r1.morph_result(late)["text"] == ""
-    ours = open_r1.Outcome(why_none="later", is_ours=True)
+    ours = open_r1.Outcome(why_none="later")
     assert open_r1.e2b_result(ours) == {"execution": None, "exception_str": "later"}
     assert open_r1.morph_result(ours)["text"] == "nan"
     assert open_r1.morph_result(open_r1.outcome_of(DONE, "", ""))["text"] == "out\n"
@@ -226,6 +226,16 @@ def test_a_batch_of_scripts(compat):
         "text",
         "exception_str",
     }
+
+
+def test_what_is_no_fault_of_a_program_is_no_reward_of_0(compat):
+    """The morph router's client takes "" for 0, and NaN for a reward that is not there."""
+    lost, refused = script("# stub: path"), script(tests=[{"input": "\ud800", "output": ""}])
+    scripts = [script(), "1", lost, refused]
+    languages = ["python", "javascript", "python", "python"]
+    body = {"scripts": scripts, "languages": languages, "timeout": 5, "request_timeout": 5}
+    found = compat("open-r1-morph").post("/execute_batch", body).json()
+    assert [one["text"] for one in found] == ["1.0", "nan", "nan", "nan"], found
 
 
 # -- NeMo-Skills
