@@ -30,6 +30,7 @@ class CellSource:
     key: str
     digest: str
     root: Path | None = None
+    runner: Path | None = None
     groups: bool = False
     image: str | None = None
     starts: Path | None = None
@@ -50,7 +51,7 @@ class CellSource:
             )
         from grader.sandbox.namespaces import NamespaceCell
 
-        return NamespaceCell(self.root, limits, groups=self.groups)
+        return NamespaceCell(self.root, limits, groups=self.groups, runner=self.runner)
 
     def _container(self, limits: Limits, patience_s: float) -> Cell:
         from grader.sandbox import docker_starts
@@ -83,9 +84,10 @@ def prepare(
     preflight.require(options.allow_missing)
     reap_orphans(options.backend)
     root = rootfs.prepare_root(cache, on_progress=on_progress)
+    runner = rootfs.prepare_runner(cache)
     digest = f"{root.name}-{rootfs.runner_digest()[:12]}"
     groups = not cgroup.unavailable_reason()
-    return CellSource(options, rootfs.root_key(), digest, root=root, groups=groups)
+    return CellSource(options, rootfs.root_key(), digest, root=root, runner=runner, groups=groups)
 
 
 def _prepare_docker(options: CellOptions, cache: Path) -> CellSource:

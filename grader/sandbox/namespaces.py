@@ -16,6 +16,7 @@ from grader.sandbox import cgroup, seccomp
 from grader.sandbox.cell import Cell, mapped_beside_group
 from grader.sandbox.runner import landlock, wire
 
+_RUNNER = Path(__file__).parent / "runner"
 _RUNNER_MEMORY = 64 * MIB  # supervisor and zygotes, beside the sample
 _RUNNER_PROCESSES = 8
 _END_S = 2.0
@@ -33,12 +34,13 @@ class NamespaceCell(Cell):
     """A cell in namespaces of this machine. Raises SandboxError where one cannot be made.
 
     ``groups`` says whether control groups limit it, else ``RLIMIT_AS`` does. Where they are to, and none can be made,
-    there is no cell: it would be a weaker one than its verdicts say.
+    there is no cell: it would be a weaker one than its verdicts say. ``runner`` is the runner's folder; None is the
+    package's own.
     """
 
     backend = "namespaces"
 
-    def __init__(self, root: Path, limits: Limits, *, groups: bool) -> None:
+    def __init__(self, root: Path, limits: Limits, *, groups: bool, runner: Path | None = None) -> None:
         self._group = _made_group(limits) if groups else None
         self._landlock = landlock.abi_version()
         self._threads = limits.threads
@@ -46,7 +48,7 @@ class NamespaceCell(Cell):
         self.layers = self._describe_layers()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the cell
         try:
-            self._process = self._launch(root, limits)
+            self._process = self._launch(root, limits, runner or _RUNNER)
         except BaseException:
             self._remove_group()
             raise
@@ -70,13 +72,12 @@ class NamespaceCell(Cell):
             self.close()
             raise
 
-    def _launch(self, root: Path, limits: Limits) -> subprocess.Popen[bytes]:
+    def _launch(self, root: Path, limits: Limits, runner: Path) -> subprocess.Popen[bytes]:
         groups = self._group.folders if self._group else ()
         options = [str(root), str(limits.tmp_bytes), *map(str, groups)]
         python = getattr(sys, "_base_executable", sys.executable)
-        sandbox = str(Path(__file__).parent)
         return subprocess.Popen(
-            [python, "-I", "-S", "-c", _START, sandbox, *options],
+            [python, "-I", "-S", "-c", _START, str(runner.parent), *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

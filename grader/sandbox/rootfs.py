@@ -76,9 +76,49 @@ def prepare_root(
 
     Raises SandboxError, e.g. where pip cannot install the packages.
     """
-    # As for an installed package, where nothing is left to do. A cell could not, and would compile at every start.
-    compileall.compile_dir(_RUNNER, maxlevels=0, quiet=2, stripdir=str(_RUNNER.parent), prependdir="/")
     final = cache / "roots" / root_key(packages)
+
+    def fill(staging: Path) -> None:
+        on_progress()
+        _fill(staging, packages)
+
+    return _made_once(cache, final, fill)
+
+
+def prepare_runner(cache: Path) -> Path:
+    """Return the runner's folder: the package's own, or where cells could not read that, a copy in the cache.
+
+    Root's cells run as nobody: a package that root has installed with umask 077 is closed to them. Raises SandboxError.
+    """
+    # As for an installed package, where nothing is left to do. A cell could not, and would compile at every start.
+    _compile_runner(_RUNNER)
+    if os.geteuid() != 0 or _is_readable(_RUNNER):
+        return _RUNNER
+
+    def fill(staging: Path) -> None:
+        copy = staging / _RUNNER.name
+        shutil.copytree(_RUNNER, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        _compile_runner(copy)
+        _make_readable(staging)
+
+    return _made_once(cache, cache / "runners" / runner_digest()[:16], fill) / _RUNNER.name
+
+
+def _compile_runner(folder: Path) -> None:
+    compileall.compile_dir(folder, maxlevels=0, quiet=2, stripdir=str(folder.parent), prependdir="/")
+
+
+def _is_readable(folder: Path) -> bool:
+    """Whether others may read a folder and everything in it."""
+    return all(
+        file.stat().st_mode & wanted == wanted
+        for file in (folder, *folder.rglob("*"))
+        for wanted in (0o005 if file.is_dir() else 0o004,)
+    )
+
+
+def _made_once(cache: Path, final: Path, fill: Callable[[Path], None]) -> Path:
+    """Return a folder of the cache that ``fill`` makes if it is not there; others see it whole or not at all."""
     if final.is_dir():
         return final
     try:
@@ -90,10 +130,9 @@ def prepare_root(
     with _locked(final.parent / "lock"):
         if final.is_dir():
             return final
-        on_progress()
         staging = Path(tempfile.mkdtemp(prefix=".making-", dir=final.parent))
         try:
-            _fill(staging, packages)
+            fill(staging)
             staging.chmod(0o755)
             staging.rename(final)
         except BaseException:

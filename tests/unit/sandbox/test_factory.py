@@ -14,6 +14,7 @@ from grader.sandbox.options import CellOptions
 def prepared(monkeypatch, tmp_path):
     monkeypatch.setattr(preflight, "require", lambda _allowed: None)
     monkeypatch.setattr(rootfs, "prepare_root", lambda *_, **__: tmp_path / "root")
+    monkeypatch.setattr(rootfs, "prepare_runner", lambda _cache: tmp_path / "runner")
     return lambda: factory.prepare(CellOptions(), tmp_path)
 
 
