@@ -2,9 +2,10 @@
 
 Verdicts are written one JSON object a line and handed to the operating system one by one, in the order in
 which they come. Beside ``verdicts.jsonl`` stands ``verdicts.jsonl.run.json``, which says what run it belongs
-to: suite (with its sha256), limits, groups, fail_fast, a sha256 over the samples, the sandbox asked for, and
-the grader's version. A run is resumed only where all of these are the same. Verdicts that were half written,
-and infrastructure errors, are then dropped and graded again; everything else is kept.
+to: suite (with its sha256), limits, groups, fail_fast, a sha256 over the samples, the sandbox asked for, what
+is in it (interpreter, packages, runner; a container's image), and the grader's version. A run is resumed only
+where all of these are the same. Verdicts that were half written, and infrastructure errors, are then dropped
+and graded again; everything else is kept.
 """
 
 from __future__ import annotations
@@ -27,12 +28,16 @@ from grader.suites.task import FunctionTests, Suite, Task
 from grader.version import __version__
 
 _STATUSES = frozenset(Status)
+_MEANING = {"cells_digest": "cells_digest (interpreter, packages, runner, or a container's image)"}
 _EVALPLUS_GROUPS = ("base", "plus")
 
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What has to be the same for two runs to give the same verdicts."""
+    """What has to be the same for two runs to give the same verdicts.
+
+    ``cells_digest`` names everything in the cells: ``grader.sandbox.factory.digest_of``.
+    """
 
     suite: Mapping[str, str]
     samples_sha256: str
@@ -40,6 +45,7 @@ class RunIdentity:
     limits: Limits
     fail_fast: bool
     cells: CellOptions
+    cells_digest: str
 
     def as_json(self) -> dict[str, Any]:
         """Return the identity as plain data, the grader's version included."""
@@ -232,7 +238,8 @@ def _check_identity(path: Path, identity: RunIdentity) -> None:
         return
     stored = theirs if isinstance(theirs, dict) else {}
     different = [name for name, value in ours.items() if stored.get(name) != value]
-    raise InputError(f"{path} is from a run with other {', '.join(different) or 'fields'}; {again}")
+    named = ", ".join(_MEANING.get(name, name) for name in different) or "fields"
+    raise InputError(f"{path} is from a run with other {named}; {again}")
 
 
 def _keep(path: Path, sample_ids: Collection[str]) -> list[dict[str, Any]]:

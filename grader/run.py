@@ -194,6 +194,7 @@ class ScoreRun:
             limits=self.options.limits,
             fail_fast=self.options.fail_fast,
             cells=self.options.cells,
+            cells_digest=_cells_digest(self.options),
         )
         ids = {sample.sample_id for sample in self.samples}
         path, resume = self.outputs.verdicts, self.outputs.resume
@@ -323,6 +324,13 @@ def _graded(
         return
     alone = _tasks_with_one(samples) if isinstance(samples, Sequence) else ()
     yield from grade_once(engine.grade, programs, alone)
+
+
+def _cells_digest(options: Options) -> str:
+    """Name what is in the cells. Of a cluster's nodes, which have not started yet, this machine's own stands for it."""
+    from grader.sandbox import factory
+
+    return factory.digest_of(options.cells if options.engine == "local" else CellOptions())
 
 
 def _tasks_with_one(samples: Iterable[GivenSample]) -> Collection[str]:

@@ -85,9 +85,8 @@ def prepare(
     reap_orphans(options.backend)
     root = rootfs.prepare_root(cache, on_progress=on_progress)
     runner = rootfs.prepare_runner(cache)
-    digest = f"{root.name}-{rootfs.runner_digest()[:12]}"
     groups = not cgroup.unavailable_reason()
-    return CellSource(options, rootfs.root_key(), digest, root=root, runner=runner, groups=groups)
+    return CellSource(options, rootfs.root_key(), _embedded_digest(), root=root, runner=runner, groups=groups)
 
 
 def _prepare_docker(options: CellOptions, cache: Path) -> CellSource:
@@ -104,6 +103,28 @@ def _prepare_docker(options: CellOptions, cache: Path) -> CellSource:
         client.close()
     key = found.root_key or found.id.removeprefix("sha256:")[:16]
     return CellSource(options, key, found.id, image=found.id, starts=cache / "docker-starts")
+
+
+def digest_of(options: CellOptions) -> str:
+    """Return the ``digest`` of the cells that ``prepare`` would have made here; makes nothing.
+
+    Raises SandboxError where there is no daemon, or the image is missing.
+    """
+    if options.backend != "docker":
+        return _embedded_digest()
+    from grader.sandbox import docker_engine, images
+
+    client = docker_engine.connect()
+    try:
+        return images.find(client, options.image or images.reference()).id
+    finally:
+        client.close()
+
+
+def _embedded_digest() -> str:
+    from grader.sandbox import rootfs
+
+    return f"{rootfs.root_key()}-{rootfs.runner_digest()[:12]}"
 
 
 def unavailable_reason(options: CellOptions) -> str:

@@ -37,3 +37,10 @@ def test_where_they_never_worked_none_is_asked_for(prepared, monkeypatch):
     assert not source.groups
     with pytest.raises(SandboxError):  # the root is made up
         source.make(Limits())
+
+
+def test_what_is_in_the_cells_can_be_named_before_they_are_made(prepared, monkeypatch):
+    before = factory.digest_of(CellOptions())
+    assert prepared().digest == before
+    monkeypatch.setattr(rootfs, "runner_digest", lambda: "0" * 64)
+    assert prepared().digest == factory.digest_of(CellOptions()) != before
