@@ -7,7 +7,8 @@ EvalPlus 0.3.1 is installed in an environment of its own unless one is given. Ex
 made before anything is measured. "Bare" is the CPU time that the programs themselves need: every program run in one
 process in a plain loop over the inputs that decide its verdict, without sandbox, encoding or comparison.
 
-Printed are seconds of wall-clock and of CPU time, all processes counted, and the ratios, pair by pair.
+Printed are seconds of wall-clock and of CPU time, all processes counted, and the ratios, pair by pair. With
+--at-least-wall, --at-least-cpu and --at-most-bare the exit code is 1 where the median of a ratio is worse for a file.
 """
 
 from __future__ import annotations
@@ -50,13 +51,32 @@ def main() -> None:
     parser.add_argument("--evalplus-python", type=Path)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--no-bare", action="store_true", help="do not measure the bare loop")
+    parser.add_argument("--at-least-wall", type=float, help="bound on EvalPlus / grader, wall-clock time")
+    parser.add_argument("--at-least-cpu", type=float, help="bound on EvalPlus / grader, CPU time")
+    parser.add_argument("--at-most-bare", type=float, help="bound on grader / bare loop, CPU time")
     args = parser.parse_args()
+    if args.no_bare and args.at_most_bare is not None:
+        parser.error("--at-most-bare needs the bare loop")
     data = Path(os.environ["GRADER_DATA_DIR"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         python = args.evalplus_python or _install_evalplus(folder / "evalplus")
+        missed = []
         for file in args.files:
-            _compare(file, data, python, folder, args.repeats, args.workers, bare=not args.no_bare)
+            ratios = _compare(file, data, python, folder, args.repeats, args.workers, bare=not args.no_bare)
+            missed += _missed(file, ratios, args)
+    if missed:
+        sys.exit("\n".join(missed))
+
+
+def _missed(file: Path, ratios: dict[str, float], args: argparse.Namespace) -> list[str]:
+    """Say which bounds do not hold for a file."""
+    bounds = (("wall", args.at_least_wall, 1), ("cpu", args.at_least_cpu, 1), ("bare", args.at_most_bare, -1))
+    return [
+        f"{file.name}: the ratio {name} is {ratios[name]:.2f}, and its bound {bound:g}"
+        for name, bound, sign in bounds
+        if bound is not None and sign * ratios[name] < sign * bound
+    ]
 
 
 def _install_evalplus(folder: Path) -> Path:
@@ -68,7 +88,8 @@ def _install_evalplus(folder: Path) -> Path:
 
 def _compare(
     file: Path, data: Path, python: Path, folder: Path, repeats: int, workers: int, *, bare: bool
-) -> None:
+) -> dict[str, float]:
+    """Measure and print for one file; returns the medians of the ratios."""
     dataset = "mbpp" if "mbpp" in file.name else "humaneval"
     environment = _override_paths(data, folder)
     rows = _read(file)
@@ -87,12 +108,14 @@ def _compare(
         print(f"  {name:9} wall {statistics.median(walls):7.2f} s   CPU {statistics.median(cpus):7.2f} s")
     wall = sorted(theirs.wall_s / mine.wall_s for theirs, mine in pairs)
     cpu = sorted(theirs.cpu_s / mine.cpu_s for theirs, mine in pairs)
-    print(f"  EvalPlus / grader: wall {_spread(wall)}, CPU {_spread(cpu)}")
+    print(f"  EvalPlus / grader: wall {_spread(wall)}, CPU {_spread(cpu)}", flush=True)
+    ratios = {"wall": statistics.median(wall), "cpu": statistics.median(cpu)}
     if bare:
         needed = bare_loop.cpu_seconds(rows, dataset, data, floor_s=_FLOOR_S)
-        print(
-            f"  bare loop: CPU {needed:.2f} s; grader / bare: {_spread([mine.cpu_s / needed for _, mine in pairs])}"
-        )
+        above = [mine.cpu_s / needed for _, mine in pairs]
+        print(f"  bare loop: CPU {needed:.2f} s; grader / bare: {_spread(above)}", flush=True)
+        ratios["bare"] = statistics.median(above)
+    return ratios
 
 
 def _spread(ratios: list[float]) -> str:
