@@ -86,7 +86,7 @@ def serve(
 ) -> None:
     """Answer over HTTP until SIGTERM or Ctrl-C: then nothing new is begun, what runs ends, and the exit code is 0.
 
-    A second signal ends it at once.
+    A second signal ends it at once. Where no worker can work here, it ends with 3 and the reason.
     """
     _check_installed()
     from grader import settings
@@ -96,6 +96,7 @@ def serve(
     from grader.server.serve import run
     from grader.server.settings import ServerSettings
     from grader.server.settings import api_keys_file as keys_file_of_environment
+    from grader.server.workers import warn_of_workers
     from grader.telemetry.logs import configure
 
     chosen = ServerSettings(
@@ -117,6 +118,8 @@ def serve(
         workers=settings.workers() if workers is None else workers,
         cells=_cells(sandbox, runtime, image, isolation, one_shot, allow_missing),
         ray_address=ray_address,
+        patient=True,
+        on_warning=warn_of_workers,
     )
     grading = _grading(options)
     configure(log_level)
@@ -124,14 +127,17 @@ def serve(
     if killed_by is not None:
         # Not by way of the interpreter's end, which would wait for threads.
         os._exit(128 + killed_by)
+    if grading.failure is not None:
+        raise grading.failure
 
 
 def _grading(options: PoolOptions) -> Driver:
     from grader.dispatch.making import make_grading
+    from grader.server.workers import watch_workers
 
     if options.ray_address is not None and options.engine != "ray":
         raise InputError("--ray-address is for --engine ray")
-    return make_grading(options)
+    return make_grading(options, on_event=watch_workers)
 
 
 def _cells(

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
+import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from grader.dispatch.contract import Batch, PoolState, VerdictFields
+from grader.errors import GraderError, OverloadedError
 from grader.server.service import Service, service_of
+from grader.status import Status
+from grader.telemetry.logs import bound
 from grader.telemetry.metrics import Metrics
 from grader.telemetry.requests import polled
 from grader.telemetry.traces import Traces
+from grader.worker.execution import Executed
+from grader.worker.grading import BROKEN_TESTS
+
+_log = structlog.get_logger("grader.server")
 
 _STATE_EVERY_S = 1.0
 
@@ -58,7 +66,34 @@ class Observer:
                 passed_s = time.monotonic() - began
                 waited_s = max(0.0, passed_s - verdict["wall_s"])
                 self.metrics.verdict(verdict, suite=suite, queue_wait_s=waited_s, end_to_end_s=passed_s)
+                _log_our_failure(verdict)
                 yield verdict
+
+    async def run(self, running: Awaitable[Executed]) -> Executed:
+        """Wait for the run of a program that is not judged, and count it; it counts as arrived now."""
+        began = time.monotonic()
+        try:
+            executed = await running
+        except OverloadedError:
+            self.metrics.run("not_started", time.monotonic() - began)
+            raise
+        except GraderError:
+            self.metrics.run("failed", time.monotonic() - began)
+            raise
+        passed_s = time.monotonic() - began
+        self.metrics.run(executed.ended, passed_s, wall_s=executed.wall_s, cpu_s=executed.cpu_s)
+        return executed
+
+
+def _log_our_failure(verdict: VerdictFields) -> None:
+    """Log a sample that could not be graded, if neither its tests nor its client's patience are the reason."""
+    if verdict["status"] == Status.INFRASTRUCTURE_ERROR:
+        error = verdict["error"] or {"type": "", "message": ""}
+        kind = error["type"]
+        if kind not in (BROKEN_TESTS, "DeadlineExceeded"):
+            why = str(error["message"]).partition("\n")[0]
+            with bound(sample_id=verdict["sample_id"]):
+                _log.error("cannot_grade", error_type=kind, error=why)
 
 
 @asynccontextmanager

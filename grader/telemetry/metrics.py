@@ -27,9 +27,21 @@ BUCKETS_S = (
 )  # fmt: skip
 OTHER = "other"
 INLINE_SUITE = "inline"
+RUN = "run"  # in the place of a suite, for programs that are run and not judged
 ANONYMOUS = "anonymous"
 PRIORITIES = ("interactive", "background")
 STATES = ("starting", "ready", "busy", "lost")
+WORKER_STATES = (*STATES, "refused")
+ENDS = (
+    "exited",
+    "signalled",
+    "time_limit",
+    "memory_limit",
+    "output_limit",
+    "stopped",
+    "not_started",
+    "failed",
+)
 RETRY_REASONS = ("worker_lost", "cell_lost", "blamed", "put_back", "hedged")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
@@ -125,6 +137,17 @@ class Metrics:
             of.wall.observe(fields["wall_s"])
             of.cpu.observe(fields["cpu_s"])
 
+    def run(
+        self, ended: str, end_to_end_s: float, *, wall_s: float | None = None, cpu_s: float | None = None
+    ) -> None:
+        """Count a program that was to be run and not judged; its times, if it was run, are those of the suite "run"."""
+        self._runs.labels(ended if ended in ENDS else OTHER).inc()
+        if wall_s is not None and cpu_s is not None:
+            self._end_to_end.labels(RUN).observe(end_to_end_s)
+            self._queue_wait.labels(RUN).observe(max(0.0, end_to_end_s - wall_s))
+            self._wall.labels(RUN).observe(wall_s)
+            self._cpu.labels(RUN).observe(cpu_s)
+
     def refused(self, route: str) -> None:
         """Count a request that was sent away because there is no room now. ``route`` is a template."""
         self._refusals.labels(route).inc()
@@ -170,6 +193,10 @@ class Metrics:
         self._verdicts = Counter(
             "grader_verdicts_total", "Verdicts by status.", ["suite", "status"], registry=self.registry
         )
+        self._runs = Counter(
+            "grader_runs_total", "Programs that were to be run without being judged, by how they ended.", ["ended"],
+            registry=self.registry,
+        )  # fmt: skip
         self._cache_hits = Counter(
             "grader_cache_hits_total", "Verdicts that were taken from an identical program's.", ["suite"],
             registry=self.registry,
@@ -242,7 +269,9 @@ class _PoolCollector(Collector):
         for (tenant, priority), count in sorted(self._queued(state).items()):
             queued.add_metric([tenant, priority], count)
         yield queued
-        yield _by_label("grader_workers", "Workers by state.", "state", _counted(state.workers, STATES))
+        yield _by_label(
+            "grader_workers", "Workers by state.", "state", _counted(state.workers, WORKER_STATES)
+        )
         yield _by_label("grader_cells", "Cells by state.", "state", _counted(state.cells, STATES))
         yield GaugeMetricFamily("grader_running_samples", "Samples that are being graded.", state.running)
         failed = float(state.failure is not None)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import structlog
@@ -18,13 +19,15 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 UNMATCHED = "unmatched"
+_no_room: ContextVar[list[bool] | None] = ContextVar("no_room", default=None)
 _log = structlog.get_logger("grader.telemetry")
 
 
 class RequestMetrics:
     """ASGI middleware: ``app.add_middleware(RequestMetrics, metrics=metrics)``, outside of all others.
 
-    A request that no route took is counted under ``unmatched``. 429 on a route that has work to do counts as a refusal.
+    A request that no route took is counted under ``unmatched``. Back-pressure is what was answered with 429, and what
+    ``note_no_room`` was called for.
     """
 
     def __init__(self, app: App, metrics: Metrics) -> None:
@@ -45,6 +48,8 @@ class RequestMetrics:
             await send(message)
 
         begin = time.perf_counter()
+        no_room = list[bool]()
+        _no_room.set(no_room)
         try:
             await self._app(scope, receive, watched)
         except Exception:
@@ -53,8 +58,18 @@ class RequestMetrics:
         finally:
             route = route_of(scope)
             self._metrics.request(route, scope["method"], status, time.perf_counter() - begin)
-            if status == 429:
+            if status == 429 or no_room:
                 self._metrics.refused(route)
+
+
+def note_no_room() -> None:
+    """Have the request at hand counted as one for which there was no room, whatever the status of its answer.
+
+    Where a foreign contract has no 429, another one says so.
+    """
+    noted = _no_room.get()
+    if noted is not None:
+        noted.append(True)
 
 
 def route_of(scope: Scope) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,10 +23,12 @@ from grader.limits import MIB, Limits
 from grader.server.answers import to_json
 from grader.server.auth import Caller
 from grader.server.batches import Owner
+from grader.server.observed import Observer
 from grader.server.problems import Refused, problem
 from grader.server.refusals import note_refusal
 from grader.server.service import Lifespan, Service, service_of
 from grader.server.streams import JSON, while_connected
+from grader.telemetry.requests import note_no_room
 from grader.worker.execution import Executed, Execution
 
 _log = structlog.get_logger("grader.server")
@@ -39,6 +41,7 @@ _STDERR_BYTES = MIB
 _IN_A_THREAD_BYTES = 256 * 1024
 _SHARED = "compat_runs"
 SIGKILL = 9
+TOO_MANY_REQUESTS = 429
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,9 @@ class Runs:
     A run ends early when nobody waits for it any more.
     """
 
-    def __init__(self, grading: Grading) -> None:
+    def __init__(self, grading: Grading, observer: Observer | None = None) -> None:
         self._grading = grading
+        self._observer = observer
         self._flights: dict[object, _Flight] = {}
 
     async def run(self, wanted: Wanted, owner: Owner, wait_s: float) -> Executed:
@@ -84,9 +88,11 @@ class Runs:
         key = _key(wanted, owner)
         flight = self._flights.get(key)
         if flight is None:
-            running = self._grading.execute(
+            running: Awaitable[Executed] = self._grading.execute(
                 wanted.execution, wanted.limits, tenant=owner.tenant, weight=owner.weight, timeout_s=wait_s
             )
+            if self._observer is not None:
+                running = self._observer.run(running)
             flight = self._flights[key] = _Flight(asyncio.ensure_future(running))
             flight.task.add_done_callback(lambda _: self._forget(key, flight))
         flight.waiting += 1
@@ -112,7 +118,7 @@ def _key(wanted: Wanted, owner: Owner) -> object:
 
 def runs_of(service: Service) -> Runs:
     """Return the one ``Runs`` of a service."""
-    runs: Runs = service.shared.setdefault(_SHARED, Runs(service.grading))
+    runs: Runs = service.shared.setdefault(_SHARED, Runs(service.grading, service.observer))
     return runs
 
 
@@ -138,13 +144,17 @@ def shed_with(status: int) -> Iterator[None]:
     try:
         yield
     except Refused as error:
-        if error.status not in (429, 503):
+        if error.status not in (TOO_MANY_REQUESTS, 503):
             raise
+        if error.status == TOO_MANY_REQUESTS:
+            note_no_room()
         wait_s = error.retry_after_s
         raise Refused(error.detail, status=status, title=error.title, retry_after_s=wait_s) from error
     except InfrastructureError as error:
         is_load = isinstance(error, OverloadedError)
-        if not is_load:
+        if is_load:
+            note_no_room()
+        else:
             _log.error("cannot_grade", error_type=type(error).__name__, error=str(error))
         said = "it could not be done now, which says nothing about the program; send it again"
         title = "Too much load" if is_load else "Cannot grade now"

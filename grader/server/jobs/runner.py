@@ -26,6 +26,7 @@ from grader.server.jobs.run import JobRun
 from grader.server.jobs.store import JobStore
 from grader.server.problems import Refused
 from grader.server.service import Service
+from grader.telemetry.logs import bound
 
 _MOST_FAILURES = 3
 _MISSING_DATA_S = 30.0
@@ -161,6 +162,10 @@ class JobRunner:
             await _wait(self._sweep_now, self.settings.sweep_s)
 
     async def _work_on(self, lease: Lease) -> None:
+        with bound(job_id=lease.job.id):
+            await self._run(lease)
+
+    async def _run(self, lease: Lease) -> None:
         job_id = lease.job.id
         run = JobRun(
             lease,

@@ -111,6 +111,24 @@ def test_what_is_our_failure_is_tried_again(compat, stub):
     assert "/var/lib" not in answer.text
 
 
+def test_metrics_see_runs_and_what_there_was_no_room_for(compat):
+    front = compat("sandbox-fusion")
+
+    async def conversation(client: httpx.AsyncClient) -> str:
+        for stub in ("", "fail", "overload", "break"):
+            await client.post("/run_code", json={**VERL, "code": f"# stub: {stub}" if stub else "pass"})
+        return (await client.get("/metrics")).text
+
+    lines = front.talk(conversation).splitlines()
+    assert {
+        'grader_runs_total{ended="exited"} 2.0',
+        'grader_runs_total{ended="not_started"} 1.0',
+        'grader_runs_total{ended="failed"} 1.0',
+        'grader_grading_cpu_seconds_count{suite="run"} 2.0',
+        'grader_backpressure_refusals_total{route="/run_code"} 1.0',
+    } <= set(lines)
+
+
 def test_a_drain_is_told_with_a_504(compat):
     front = compat("sandbox-fusion")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import logging
 import socket
 import sqlite3
 import threading
@@ -14,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 import uvicorn
 import zstandard
 from job_service import DEADLINE_S, LoggingGrading, Options, body_of, expected_status, wait_until
@@ -27,6 +30,7 @@ from grader.server.jobs.part import jobs_part
 from grader.server.jobs.records import Bounds
 from grader.server.jobs.runner import RunnerSettings
 from grader.server.settings import ServerSettings
+from grader.telemetry.logs import configure
 
 SETTINGS = RunnerSettings(retry_s=0.01, poll_s=0.05, sweep_s=0.05, bounds=Bounds(unfinished_jobs=20))
 FAST = {"sample_s": 0.0}
@@ -310,8 +314,20 @@ def test_grading_that_breaks_again_and_again_fails_the_job(
         assert "error inside the grader" in shown.failure
 
 
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """What is logged, as JSON."""
+    root, written = logging.getLogger(), io.StringIO()
+    handlers, level = root.handlers[:], root.level
+    configure(stream=written)
+    yield written
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
 def test_grading_that_fails_for_a_while_holds_up_the_job(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
 ) -> None:
     tries = []
     grade = LoggingGrading.grade
@@ -333,4 +349,6 @@ def test_grading_that_fails_for_a_while_holds_up_the_job(
         )
         assert done(client, job).statuses == {"passed": 13, "wrong_answer": 7}
     assert len(tries) == 4
+    waits = [line for line in map(json.loads, log.getvalue().splitlines()) if line["logger"] == "grader.jobs"]
+    assert [line["job_id"] for line in waits] == [job] * 3
     assert all(batch.priority == "background" for batch in tries)

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from grader.dispatch.contract import PoolState
 from grader.status import Status
 from grader.telemetry.metrics import Metrics
-from grader.telemetry.requests import RequestMetrics, polled
+from grader.telemetry.requests import RequestMetrics, note_no_room, polled
 
 VERDICT = {"status": "passed", "wall_s": 0.2, "cpu_s": 0.1, "cached": False}
 
@@ -83,7 +83,7 @@ def test_buckets_go_from_a_millisecond_to_ten_minutes() -> None:
 def test_the_pool() -> None:
     metrics = busy()
     found = shown(metrics)
-    assert found["grader_workers"] == {"starting": 0, "ready": 2, "busy": 1, "lost": 0}
+    assert found["grader_workers"] == {"starting": 0, "ready": 2, "busy": 1, "lost": 0, "refused": 0}
     assert found["grader_cells"]["ready"] == 3
     assert found["grader_running_samples"][""] == 4
     assert found["grader_queue_depth_samples"] == {
@@ -98,6 +98,25 @@ def test_the_pool() -> None:
     assert shown(metrics)["grader_pool_failed"][""] == 1
     metrics.tenants = ["somebody"]  # type: ignore[assignment]
     assert "interactive somebody" in shown(metrics)["grader_queue_depth_samples"]
+
+
+def test_runs_without_a_verdict_are_counted() -> None:
+    metrics = Metrics()
+    metrics.run("exited", 0.75, wall_s=0.5, cpu_s=0.25)
+    metrics.run("time_limit", 2.0, wall_s=1.5, cpu_s=1.0)
+    metrics.run("not_started", 60.0)
+    metrics.run("a new one", 1.0)
+    found = shown(metrics)
+    assert found["grader_runs_total"] == {"exited": 1, "time_limit": 1, "not_started": 1, "other": 1}
+    for name, total in (
+        ("queue_wait", 0.75),
+        ("grading_wall", 2.0),
+        ("grading_cpu", 1.25),
+        ("end_to_end", 2.75),
+    ):
+        assert found[f"grader_{name}_seconds_sum"] == {"run": total}
+        assert found[f"grader_{name}_seconds_count"] == {"run": 2}
+    assert "grader_verdicts_total" not in found
 
 
 def test_two_services_do_not_meet() -> None:
@@ -162,6 +181,9 @@ def test_requests_are_counted_by_template() -> None:
             raise HTTPException(429)
         if job_id == "broken":
             raise RuntimeError("on purpose")
+        if job_id == "shed":
+            note_no_room()
+            raise HTTPException(504)
         return job_id
 
     @app.get("/metrics")
@@ -175,7 +197,7 @@ def test_requests_are_counted_by_template() -> None:
     async def run() -> str:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            for path in ("1", "2", "full", "broken"):
+            for path in ("1", "2", "full", "broken", "shed"):
                 await client.get(f"/v1/jobs/{path}")
             await client.get("/v1/elsewhere")
             await client.request("BREW", "/v1/jobs/1")
@@ -184,10 +206,10 @@ def test_requests_are_counted_by_template() -> None:
     assert "grader_http_request_seconds_bucket" in asyncio.run(run())
     found = shown(metrics)
     assert found["grader_http_requests_total"] == {
-        "GET /v1/jobs/{job_id} 2xx": 2, "GET /v1/jobs/{job_id} 4xx": 1, "GET /v1/jobs/{job_id} 5xx": 1,
+        "GET /v1/jobs/{job_id} 2xx": 2, "GET /v1/jobs/{job_id} 4xx": 1, "GET /v1/jobs/{job_id} 5xx": 2,
         "GET unmatched 4xx": 1, "other /v1/jobs/{job_id} 4xx": 1, "GET /metrics 2xx": 1,
     }  # fmt: skip
-    assert found["grader_backpressure_refusals_total"] == {"/v1/jobs/{job_id}": 1}
+    assert found["grader_backpressure_refusals_total"] == {"/v1/jobs/{job_id}": 2}
 
 
 @dataclass
