@@ -19,6 +19,8 @@ from grader.errors import SandboxError
 _PREFIX = "grader-"
 _FOREIGN_S = 3600.0  # after which a group of another PID namespace, in which no process is, counts as left
 _numbers = itertools.count()
+_THREAD_BYTES = 192 << 20  # of a thread's stack and its arena, as glibc maps them
+_SPARE_BYTES = 4 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,17 @@ class Group:
                     time.sleep(0.01)
                 else:
                     break
+
+
+def mapped_beside_group(memory_bytes: int, threads: int) -> int:
+    """Return how many bytes a sample may map where a control group limits those that it uses.
+
+    Far more than an honest program does, and little enough that its page tables (a page of them for every 2 MiB) fit
+    into the memory that the group has for the runner. The kernel frees them a while after their process has ended, when
+    they count against the next sample; and it cannot take them from a process that it kills for want of memory, so that
+    it would kill the runner's processes too.
+    """
+    return memory_bytes + threads * _THREAD_BYTES + _SPARE_BYTES
 
 
 def make_group(memory_bytes: int, processes: int) -> Group:

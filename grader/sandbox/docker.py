@@ -13,7 +13,7 @@ from pathlib import Path
 from grader.errors import CellLostError, SandboxError
 from grader.limits import MIB, Limits
 from grader.sandbox import cgroup, docker_engine, docker_options, docker_orphans, images, seccomp
-from grader.sandbox.cell import Cell, Event, mapped_beside_group
+from grader.sandbox.cell import Cell, Event
 from grader.sandbox.docker_stream import Demultiplexer
 from grader.sandbox.runner import wire
 from grader.sandbox.runner.container import UIDS
@@ -174,7 +174,7 @@ class DockerCell(Cell):
     def _limit_address_space(self, size: int) -> None:
         # In gVisor the kernel would kill the whole container: there the sample's own limit must come first.
         self.address_space = (
-            size + _ADDRESS_SPACE_EXTRA if self._gvisor else mapped_beside_group(size, self._threads)
+            size + _ADDRESS_SPACE_EXTRA if self._gvisor else cgroup.mapped_beside_group(size, self._threads)
         )
 
     def set_memory_limit(self, size: int) -> None:

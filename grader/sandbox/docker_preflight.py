@@ -26,7 +26,9 @@ def report() -> list[Mechanism]:
         info = client.info()
         found = [_daemon(client, info), *_images(client)]
         if all(mechanism.ok for mechanism in found):
-            found += [_cell(client, info, runtime) for runtime in _runtimes(client, info)]
+            found += [_cell(info, runtime) for runtime in _runtimes(client, info)]
+            if not docker_engine.is_gvisor(client, None):
+                found.append(_cell(info, None, "uids"))
         return found
     finally:
         client.close()
@@ -75,12 +77,13 @@ def _runtimes(client: Any, info: dict[str, Any]) -> list[str | None]:
     return [None, *(name for name in others if docker_engine.is_gvisor(client, name))]
 
 
-def _cell(client: Any, info: dict[str, Any], runtime: str | None) -> Mechanism:
+def _cell(info: dict[str, Any], runtime: str | None, isolation: str = "namespaces") -> Mechanism:
     from grader.sandbox.docker import DockerCell
 
     name = f"docker_{runtime or info.get('DefaultRuntime', 'runc')}"
+    name += "_uids" if isolation == "uids" else ""
     try:
-        cell = DockerCell(Limits(), runtime=runtime)
+        cell = DockerCell(Limits(), runtime=runtime, isolation=isolation)
     except GraderError as error:
         return _mechanism(name, str(error), "The text says what mends it; docs/docker.md has more.")
     try:
@@ -88,8 +91,11 @@ def _cell(client: Any, info: dict[str, Any], runtime: str | None) -> Mechanism:
     finally:
         cell.close()
     detail = ", ".join(layers)
-    lacks = [part for part in ("mountns", "landlock") if not any(layer.startswith(part) for layer in layers)]
+    parted = ("landlock",) if isolation == "uids" else ("mountns", "landlock")
+    lacks = [part for part in parted if not any(layer.startswith(part) for layer in layers)]
     lacks += ["memory_cgroup"] if "memory_rlimit" in layers else []
+    if isolation == "uids":
+        detail += "; weaker, for hosts that forbid user namespaces, and only where --isolation uids names it"
     if lacks:
         detail += "; lacks for each sample: " + "; ".join(f"{part} ({_MEANING[part]})" for part in lacks)
     return _mechanism(name, "", detail=detail)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from grader.errors import CellLostError, SandboxError
 from grader.limits import MIB, Limits
-from grader.sandbox import cgroup, seccomp
-from grader.sandbox.cell import Cell, mapped_beside_group
+from grader.sandbox import cgroup, preflight, seccomp
+from grader.sandbox.cell import Cell
 from grader.sandbox.runner import landlock, wire
 
 _RUNNER = Path(__file__).parent / "runner"
@@ -67,7 +67,7 @@ class NamespaceCell(Cell):
             )
         except CellLostError as error:
             self.close()
-            raise SandboxError(f"{error}; `grader doctor` says which mechanism is missing") from error
+            raise SandboxError(f"{error}{preflight.diagnosis()}") from error
         except BaseException:
             self.close()
             raise
@@ -103,7 +103,7 @@ class NamespaceCell(Cell):
 
     def _limit_address_space(self, size: int) -> None:
         self.address_space = (
-            mapped_beside_group(size, self._threads) if self._group else size + _ADDRESS_SPACE_EXTRA
+            cgroup.mapped_beside_group(size, self._threads) if self._group else size + _ADDRESS_SPACE_EXTRA
         )
 
     def memory_kills(self) -> int:
