@@ -1,7 +1,7 @@
 """A trainer's step, through the adapters for TRL and verl, against `grader score` on the same samples.
 
     python loadtest/bench_rewards.py FILE.jsonl.gz ... [--prompts 512] [--completions 16] [--scale 1]
-                                     [--repeats 3] [--workers N] [--distinct]
+                                     [--repeats 3] [--workers N] [--distinct] [--most-ratio 1.1]
 
 The files' samples are dealt out to prompts, a task each, and repeated as often as it takes; --scale 0.125 makes it an
 eighth of the prompts. With --distinct no two programs are the same, so that each of them is run. A file with "mbpp" in
@@ -9,8 +9,9 @@ its name is graded against MBPP+, others against HumanEval+; GRADER_DATA_DIR mus
 
 The service is started before anything is measured, as it is for a trainer; `grader score` starts its workers each
 time. Printed are wall-clock and CPU seconds of each, all processes counted, their ratios to those of `grader score` in
-the same round, and the CPU seconds of the service's own process. Wall-clock times mean something on an idle machine
-only; the ratio of CPU times holds on a busy one too.
+the same round, and the CPU seconds of the service's own process. With --most-ratio the exit code is 1 where a path's
+median ratio of wall-clock time is above it, or a reward differs from that of `grader score`. Wall-clock times mean
+something on an idle machine only; the ratio of CPU times holds on a busy one too.
 """
 
 from __future__ import annotations
@@ -199,6 +200,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--distinct", action="store_true")
+    parser.add_argument("--most-ratio", type=float, help="of wall-clock time; above it the exit code is 1")
     return parser.parse_args()
 
 
@@ -218,6 +220,7 @@ def main() -> None:
         "verl, reward loop": through_verl_loop,
     }
     ratios: dict[str, list[tuple[float, float]]] = {name: [] for name in paths}
+    differing = 0
     with tempfile.TemporaryDirectory() as name, serving(args.workers, Path(name)) as (url, pid):
         folder = Path(name)
         score(step.head(), folder, args.workers)  # makes expected answers that are missing
@@ -229,13 +232,23 @@ def main() -> None:
                 rewards, used, own_cpu_s = _measured(reward, step, url, pid)
                 ratios[path].append((used.wall_s / base.wall_s, used.cpu_s / base.cpu_s))
                 others = sum(mine != theirs for mine, theirs in zip(rewards, expected, strict=True))
+                differing += others
                 print(
                     f"  {path:18} {used.wall_s:7.2f} s, ratio {used.wall_s / base.wall_s:.3f}; CPU {used.cpu_s:.2f} s,"
                     f" ratio {used.cpu_s / base.cpu_s:.3f}, service's own {own_cpu_s:.2f} s; {others} rewards differ"
                 )
+    most = _print_ratios(ratios)
+    sys.exit(args.most_ratio is not None and (differing > 0 or most > args.most_ratio))
+
+
+def _print_ratios(ratios: dict[str, list[tuple[float, float]]]) -> float:
+    """Print the medians; returns the largest one of wall-clock time."""
+    most = 0.0
     for path, found in ratios.items():
         wall, cpu = (statistics.median(each) for each in zip(*found, strict=True))
         print(f"{path:18} median ratio of wall-clock time {wall:.3f}, of CPU time {cpu:.3f}")
+        most = max(most, wall)
+    return most
 
 
 def _measured(
