@@ -347,7 +347,7 @@ def test_numbers():
             f"A task may have {inline.MAX_TESTS} tests, and {inline.MAX_CHARACTERS // MIB} Mi characters",
             f"when they take more than {eviction.MAX_BYTES // GIB} GiB",
         ],
-        "docs/trainers.md": [f"split at {rows.MAX_ROWS} rows or {rows.MAX_CHARACTERS // MIB} Mi characters"],
+        "docs/trainers.md": [f"split at {rows.MAX_ROWS} rows or {rows.MAX_BYTES // MIB} MiB"],
         "docs/dispatcher.md": [
             f"up to {queue.batch_s * 1000:g} ms of estimated work",
             f"No item has more than {('no', 'one', 'two', 'three', 'four')[queue.max_attempts]} attempts",
