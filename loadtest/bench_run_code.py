@@ -125,8 +125,9 @@ def _started(workers: int | None) -> tuple[subprocess.Popen[str], str]:
 
 def _print(tally: Tally) -> None:
     requests = len(tally.latencies)
-    print(f"{requests} requests in {tally.wall_s:.1f} s: {requests / tally.wall_s:.0f}/s on {os.cpu_count()} processors, clients "
-          f"included; at most {tally.in_flight} in flight; load {os.getloadavg()[0]:.1f}")  # fmt: skip
+    rate = requests / (tally.wall_s or 1.0)
+    print(f"{requests} requests in {tally.wall_s:.1f} s: {rate:.0f}/s on {os.cpu_count()} processors,"
+          f" clients included; at most {tally.in_flight} in flight; load {os.getloadavg()[0]:.1f}")  # fmt: skip
     print("  " + ", ".join(f"{name} {count}" for name, count in tally.kinds.most_common()))
     if requests:
         print(f"latency: p50 {statistics.median(tally.latencies):.3f} s, p99 {tally.p99_s:.3f} s, "
