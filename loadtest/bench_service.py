@@ -1,6 +1,10 @@
-"""Samples per second that the service answers over a grading that does nothing: what is in front of the workers.
+"""Samples per second that the service answers where workers do nothing: what is in front of the workers.
 
-    python loadtest/bench_service.py [--clients 8] [--batch 64] [--seconds 5] [--ndjson] [--same N]
+    python loadtest/bench_service.py [--clients 8] [--batch 64] [--seconds 5] [--ndjson] [--same N] [--at-least N]
+
+The service, its dispatcher and its local engine are the real ones; the two worker processes answer each job with a
+verdict without doing anything. With ``--workers 0`` nothing is behind the service's routes. The expected answers of the
+suite are made before. Ends with 1 where fewer than ``--at-least`` samples were answered a second.
 
 Each client is a process with one keep-alive connection that sends one batch after the other. ``--same N`` gives every
 task N samples that are the same program apart from a comment, as a trainer's groups often are. Printed are samples per
@@ -11,6 +15,7 @@ clients run on the same processors.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
 import multiprocessing
@@ -19,8 +24,12 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+from grader.dispatch.blocking import BlockingEngine
+from grader.dispatch.making import PoolOptions, make_pool
+from grader.limits import Limits
 from grader.suites import registry
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -38,6 +47,13 @@ def _body(suite: str, batch: int, same: int) -> bytes:
         for number in range(batch)
     ]
     return json.dumps({"suite": suite, "samples": samples}).encode()
+
+
+def _make_expected_answers(name: str, tasks: int) -> None:
+    suite = registry.load(name)
+    suite = replace(suite, tasks=dict(list(suite.tasks.items())[:tasks]))
+    with BlockingEngine(make_pool(PoolOptions()), suite, limits=Limits()):
+        pass
 
 
 def _client(
@@ -63,18 +79,18 @@ def _cpu_s(pid: int) -> float:
 
 
 def _await(port: int) -> None:
-    for _ in range(200):
-        try:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError):
             connection = http.client.HTTPConnection("127.0.0.1", port)
             connection.request("GET", "/readyz")
             if connection.getresponse().status == 200:
                 return
-        except OSError:
-            time.sleep(0.05)
+        time.sleep(0.05)
     raise SystemExit("the service does not answer")
 
 
-def main() -> None:
+def main() -> int:
     """Start the service, send it batches, and print how fast it was."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -86,11 +102,15 @@ def main() -> None:
     parser.add_argument("--suite", default="humaneval+")
     parser.add_argument("--port", type=int, default=8765)
     parser.add_argument("--ndjson", action="store_true")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--at-least", type=float, default=0.0)
     given = parser.parse_args()
     body = _body(given.suite, given.batch, given.same)
     accept = "application/x-ndjson" if given.ndjson else "application/json"
-    service = subprocess.Popen([sys.executable, _SERVICE, "--port", str(given.port)], stderr=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL)  # fmt: skip
+    if given.workers:
+        _make_expected_answers(given.suite, given.batch)
+    command = [sys.executable, _SERVICE, "--port", str(given.port), "--workers", str(given.workers)]
+    service = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
         _await(given.port)
         results: multiprocessing.Queue[list[float]] = multiprocessing.Queue()
@@ -107,16 +127,19 @@ def main() -> None:
     finally:
         service.terminate()
         service.wait()
-    _print(latencies, given.batch, wall_s, cpu_s)
+    return int(_print(latencies, given.batch, wall_s, cpu_s) < given.at_least)
 
 
-def _print(latencies: list[float], batch: int, wall_s: float, cpu_s: float) -> None:
+def _print(latencies: list[float], batch: int, wall_s: float, cpu_s: float) -> float:
+    """Print how fast it was; return samples a second."""
     requests = len(latencies)
     ordered = sorted(latencies)
-    print(f"{requests * batch / wall_s:.0f} samples/s in batches of {batch}; a batch takes "
+    rate = requests * batch / wall_s
+    print(f"{rate:.0f} samples/s in batches of {batch}; a batch takes "
           f"{statistics.median(ordered) * 1e3:.1f} ms (median), {ordered[int(requests * 0.99)] * 1e3:.1f} ms (p99), "
           f"and {cpu_s / requests * 1e3:.2f} ms of the service's CPU")  # fmt: skip
+    return rate
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,6 +1,9 @@
 """The real service over a grading that does nothing, for measuring and testing what is in front of the workers.
 
-    python loadtest/noop_service.py [--port 8000] [--api-keys-file FILE] [--body-idle-s S] ...
+    python loadtest/noop_service.py [--port 8000] [--api-keys-file FILE] [--body-idle-s S] [--workers N] ...
+
+With ``--workers``, the real dispatcher and the real local engine are there as well, and only their workers do nothing
+(``noop_worker.py``). Without:
 
 Every program passes, at once. A program that begins with ``# stub:`` has something else done with its batch:
 ``# stub: wait 0.5`` waits for so many seconds before its verdict, ``# stub: until FILE`` until there is that file,
@@ -18,7 +21,8 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from grader.dispatch.contract import Batch, PoolState, VerdictFields
+from grader.dispatch.contract import Batch, Grading, PoolState, VerdictFields
+from grader.dispatch.making import PoolOptions, make_grading
 from grader.errors import InfrastructureError, OverloadedError
 from grader.limits import Limits
 from grader.server.parts import standard_parts
@@ -137,6 +141,13 @@ async def _verdict(program: Program, batch: Batch) -> VerdictFields | None:
     }
 
 
+def _dispatched(workers: int) -> Grading:
+    import noop_worker
+
+    noop_worker.in_place()
+    return make_grading(PoolOptions(workers=workers))
+
+
 def main() -> None:
     """Serve until a signal comes."""
     parser = argparse.ArgumentParser(
@@ -149,12 +160,14 @@ def main() -> None:
     parser.add_argument("--database-url")
     parser.add_argument("--compat", action="append", default=[])
     parser.add_argument("--log-level", default="info")
+    parser.add_argument("--workers", type=int, default=0)
     for name in ("header", "body-idle", "write", "keep-alive"):
         parser.add_argument(f"--{name}-s", type=float, default=10.0)
     given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
     configure(given.pop("log_level"))
     parts = standard_parts(given.pop("database_url", None), given.pop("compat"))
-    killed_by = run(ServerSettings(**given), NoopGrading(), parts)
+    workers = given.pop("workers")
+    killed_by = run(ServerSettings(**given), _dispatched(workers) if workers else NoopGrading(), parts)
     if killed_by is not None:
         os._exit(128 + killed_by)
 
