@@ -32,7 +32,8 @@ class Recorder:
         self._group_s = group_s
         self._most_waiting = most_waiting
         self._retry_s = retry_s
-        self._waiting: dict[str, tuple[Lease, list[Entry]]] = {}
+        # By lease, not by job: a job that was lost and claimed again has another one, with verdicts of its own.
+        self._waiting: dict[int, tuple[Lease, list[Entry]]] = {}
         self._count = 0
         self._closing = False
         self._wake = asyncio.Event()
@@ -46,7 +47,7 @@ class Recorder:
             await self._recorded.wait()
         if lease.lost:
             raise LeaseLostError
-        self._waiting.setdefault(lease.job.id, (lease, []))[1].append(entry)
+        self._waiting.setdefault(id(lease), (lease, []))[1].append(entry)
         self._count += 1
         self._wake.set()
 
@@ -109,4 +110,16 @@ class Recorder:
                 if self._closing:
                     return None
                 await asyncio.sleep(self._retry_s)
+            except Exception:
+                return await self._record_apart(groups)
         return None
+
+    async def _record_apart(self, groups: Sequence[tuple[Lease, list[Entry]]]) -> None:
+        """Give up the job whose verdicts the database does not take, so that it is none but that one's misfortune."""
+        if len(groups) > 1:
+            for group in groups:
+                await self._record([group])
+            return
+        lease = groups[0][0]
+        _log.exception("verdicts of job %s cannot be recorded; it is begun again", lease.job.id)
+        lease.lost = lease.refused = True

@@ -77,7 +77,8 @@ class Lease:
     """The right of ``owner`` to work on a job, as long as it is renewed.
 
     ``recorded`` and ``statuses`` are what the database has; only the holder changes them. ``lost`` is set when
-    somebody else has the job, when it is gone, or when what the database has is no longer known here.
+    somebody else has the job, when it is gone, or when what the database has is no longer known here; ``refused`` as
+    well when the database does not take its verdicts.
 
     ``accepted_at`` and ``begun_at``: when the job was accepted and first begun, in seconds of this process's monotonic
     clock. How long that is past is taken from the database's clock once, at the claim: a clock that is set while
@@ -89,5 +90,6 @@ class Lease:
     recorded: int
     statuses: dict[str, int] = field(default_factory=dict)
     lost: bool = False
+    refused: bool = False
     accepted_at: float = field(default_factory=time.monotonic)
     begun_at: float = field(default_factory=time.monotonic)

@@ -7,8 +7,8 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Literal, ParamSpec, TypeVar
@@ -135,7 +135,7 @@ class JobRunner:
     async def _claim(self) -> None:
         while True:
             self._wake.clear()
-            with suppress(StoreUnavailableError):
+            with _going_on("jobs cannot be claimed"):
                 while len(self._running) < self.settings.jobs_at_once:
                     lease = await self.database.ask(self._leases.claim, tuple(self._running))
                     if lease is None:
@@ -148,7 +148,7 @@ class JobRunner:
         while True:
             await asyncio.sleep(self.settings.lease_s / 3)
             ids = tuple(self._running)
-            with suppress(StoreUnavailableError):
+            with _going_on("the leases of jobs cannot be renewed"):
                 held = await self.database.ask(self._leases.renew, ids)
                 for job_id in ids:
                     if job_id not in held and job_id in self._running:
@@ -157,7 +157,7 @@ class JobRunner:
     async def _sweep(self) -> None:
         while True:
             self._sweep_now.clear()
-            with suppress(StoreUnavailableError):
+            with _going_on("old jobs cannot be removed"):
                 await self.database.ask(sweep, self.database, self.settings.bounds)
             await _wait(self._sweep_now, self.settings.sweep_s)
 
@@ -178,7 +178,10 @@ class JobRunner:
         try:
             await self._finish(lease, "done", summary=await run.run())
         except LeaseLostError:
-            await self._insist(self._leases.release, job_id)
+            if lease.refused:
+                await self._let_go(lease, counts=True)
+            else:
+                await self._insist(self._leases.release, job_id)
         except (InputError, ValidationError) as error:
             if isinstance(error, Refused) and error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 # Its suite's data is not on this server now. That can be mended.
@@ -239,6 +242,17 @@ def _reason(error: InputError | ValidationError) -> str:
             "this version of the grader does not take the request that an earlier one accepted; send it again"
         )
     return "the suite cannot be used on this server; whoever runs it finds the reason in its log"
+
+
+@contextmanager
+def _going_on(what: str) -> Iterator[None]:
+    """Log an error that was not foreseen: what is done again and again is tried again."""
+    try:
+        yield
+    except StoreUnavailableError:
+        pass  # which the database's own health tells
+    except Exception:
+        _log.exception("%s; it is tried again", what)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
