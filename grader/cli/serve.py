@@ -58,6 +58,11 @@ COMPAT = typer.Option(
     "of GRADER_COMPAT (separated by commas), else sandbox-fusion.",
     metavar="API",
 )
+REWARD = typer.Option(
+    help="The reward of requests that name none: a name, or the JSON of an object (docs/rewards.md); GRADER_REWARD by "
+    "default, else binary.",
+    metavar="REWARD",
+)
 LOG_LEVEL = typer.Option(help="debug, info, warning, error or critical.")
 NO_JOBS = typer.Option("--no-jobs", help="Serve no jobs, and keep nothing on disk.")
 
@@ -82,6 +87,7 @@ def serve(
     database_url: Annotated[str | None, DATABASE] = None,
     no_jobs: Annotated[bool, NO_JOBS] = False,
     compat: Annotated[list[str] | None, COMPAT] = None,
+    reward: Annotated[str | None, REWARD] = None,
     log_level: Annotated[str, LOG_LEVEL] = "info",
 ) -> None:
     """Answer over HTTP until SIGTERM or Ctrl-C: then nothing new is begun, what runs ends, and the exit code is 0.
@@ -94,7 +100,7 @@ def serve(
     from grader.server.compat.catalogue import chosen_apis
     from grader.server.parts import standard_parts
     from grader.server.serve import run
-    from grader.server.settings import ServerSettings
+    from grader.server.settings import ServerSettings, reward_of
     from grader.server.settings import api_keys_file as keys_file_of_environment
     from grader.server.workers import warn_of_workers
     from grader.telemetry.logs import configure
@@ -106,6 +112,7 @@ def serve(
         api_keys_file=api_keys_file or keys_file_of_environment(),
         allow_anonymous=allow_anonymous,
         suites=tuple(suite or ()),
+        reward=reward_of(reward),
         max_body_bytes=max_body_bytes,
         max_connections=max_connections,
     )

@@ -3,7 +3,7 @@
 from grader.rewards.feedback import feedback_text
 from grader.rewards.groups import GroupFeatures, PassRates, group_features
 from grader.rewards.model import Context, Reward, RewardResult
-from grader.rewards.spec import FUNCTIONS, parse
+from grader.rewards.spec import FUNCTIONS, parse, spec_of_text
 from grader.rewards.tamper import Flag, tamper_flags
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "feedback_text",
     "group_features",
     "parse",
+    "spec_of_text",
     "tamper_flags",
 ]

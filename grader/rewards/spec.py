@@ -6,6 +6,7 @@ A reward is a name (``"binary"``), an object with the name and parameters (``{"n
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -50,6 +51,19 @@ def parse(spec: object, place: str = "reward") -> Reward:
         needs_reference_time=any(leaf.needs_reference_time for leaf in leaves),
         needs_groups=tuple(leaf.needs_groups for leaf in leaves if leaf.needs_groups),
     )
+
+
+def spec_of_text(text: str) -> Any:
+    """Return what a text stands for where only a text can be given: a reward's name, or the JSON of its object.
+
+    Raises InputError for what begins like JSON and is not.
+    """
+    if text.lstrip()[:1] not in ("{", "["):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"begins like JSON, and is not: {error}") from error
 
 
 def _part(spec: object, place: str, depth: int) -> Part:

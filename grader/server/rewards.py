@@ -47,7 +47,8 @@ class RewardsRequest(BaseModel):
 
     The tests of a row are those of its task in ``suite``, or its own ``tests``: an object as in
     ``docs/inline-tests.md``, or the JSON text of one. A completion is a string, or a list of messages whose last one of
-    the role ``assistant`` counts. ``reward`` is a reward's name or object; ``binary`` if it is not given.
+    the role ``assistant`` counts. ``reward`` is a reward's name or object; if it is not given, the one that the service
+    was started with, else ``binary``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -152,7 +153,7 @@ def rewards_router(pass_rates: PassRates | None = None) -> APIRouter:
 
         async def pieces() -> AsyncGenerator[bytes, None]:
             with refusals_noted(request):
-                wanted = parsed(body, RewardsRequest)
+                wanted = with_reward(parsed(body, RewardsRequest), service.settings.reward)
                 knows = isinstance(service.grading, KnowsReferences)
                 made = await asyncio.to_thread(
                     make_reward_batch,
@@ -178,6 +179,11 @@ def rewards_router(pass_rates: PassRates | None = None) -> APIRouter:
         return PiecesResponse(pieces(), JSON)
 
     return router
+
+
+def with_reward(wanted: RewardsRequest, default: Any) -> RewardsRequest:
+    """Return the request with the operator's reward, where it names none itself."""
+    return wanted if wanted.reward is not None else wanted.model_copy(update={"reward": default})
 
 
 def _empty(wanted: RewardsRequest) -> dict[str, list[Any]]:

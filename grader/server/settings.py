@@ -6,11 +6,14 @@ import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from grader.errors import InputError
 from grader.limits import MIB
+from grader.rewards import parse, spec_of_text
 
 KEYS_FILE_VARIABLE = "GRADER_API_KEYS_FILE"
+REWARD_VARIABLE = "GRADER_REWARD"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +23,8 @@ class ServerSettings:
     ``max_body_bytes`` bounds a request's body as it is sent, and again when it is decompressed. A connection is closed
     that sends no whole request head for ``header_s``, no piece of a body for ``body_idle_s`` or no whole body for
     ``body_s``, or that reads nothing for ``write_s``; an idle one after ``keep_alive_s``. ``suites`` are
-    loaded at the start: names, and paths of files to be served beside the catalogue's suites.
+    loaded at the start: names, and paths of files to be served beside the catalogue's suites. ``reward``: the reward of
+    requests that name none, as ``grader.rewards.parse`` takes it.
 
     Raises InputError where settings contradict each other, and where the service could be reached from other machines
     without a key and ``allow_anonymous`` does not say that this is meant.
@@ -32,6 +36,7 @@ class ServerSettings:
     api_keys_file: Path | None = None
     allow_anonymous: bool = False
     suites: tuple[str, ...] = ()
+    reward: Any = None
     max_body_bytes: int = 64 * MIB
     max_connections: int = 16_384
     header_s: float = 10.0
@@ -51,6 +56,16 @@ class ServerSettings:
             )
         if self.max_body_bytes < 1024:
             raise InputError(f"--max-body-bytes is {self.max_body_bytes}; give at least 1024")
+        parse(self.reward, "--reward")
+
+
+def reward_of(given: str | None) -> Any:
+    """Return the reward that ``--reward`` names, or else ``GRADER_REWARD``: a name, or the JSON of an object."""
+    text = given or os.environ.get(REWARD_VARIABLE) or None
+    try:
+        return None if text is None else spec_of_text(text)
+    except InputError as error:
+        raise InputError(f"--reward (or {REWARD_VARIABLE}) {error}") from None
 
 
 def api_keys_file() -> Path | None:

@@ -8,7 +8,6 @@ judged, because its own tests fail, with 422.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -20,14 +19,14 @@ from fastapi import Query, Request
 
 from grader.dispatch.contract import VerdictFields
 from grader.dispatch.gathering import Gatherer
-from grader.errors import InfrastructureError, OverloadedError, SuiteError
-from grader.rewards import Context, RewardResult, tamper_flags
+from grader.errors import InfrastructureError, InputError, OverloadedError, SuiteError
+from grader.rewards import Context, RewardResult, spec_of_text, tamper_flags
 from grader.server.answers import Asked, in_order
 from grader.server.auth import Caller
 from grader.server.batches import Owner
 from grader.server.problems import FieldError, Refused
 from grader.server.reward_batches import make_reward_batch
-from grader.server.rewards import KnowsReferences, RewardsRequest, reference_times, scored
+from grader.server.rewards import KnowsReferences, RewardsRequest, reference_times, scored, with_reward
 from grader.server.service import Service, service_of
 from grader.server.streams import while_connected
 from grader.suites.labels import Label, read_label
@@ -163,7 +162,7 @@ def _gatherer(service: Service) -> Gatherer[_Kind, Single, Rewarded]:
 
 
 async def _grade(service: Service, kind: _Kind, samples: list[Single]) -> list[Rewarded]:
-    wanted = _wanted(kind, samples)
+    wanted = with_reward(_wanted(kind, samples), service.settings.reward)
     knows = isinstance(service.grading, KnowsReferences)
     made = await asyncio.to_thread(
         make_reward_batch, wanted, service.suites, kind.owner, uuid.uuid4().hex, knows_references=knows
@@ -235,12 +234,10 @@ def _wanted(kind: _Kind, samples: Sequence[Single]) -> RewardsRequest:
 
 
 def _reward(given: str | None) -> Any:
-    if given is None or given.lstrip()[:1] not in ("{", "["):
-        return given
     try:
-        return json.loads(given)
-    except (ValueError, RecursionError) as error:
-        raise Refused(f"begins like JSON, and is not: {error}", place="reward") from error
+        return None if given is None else spec_of_text(given)
+    except InputError as error:
+        raise Refused(str(error), place="reward") from error
 
 
 @contextmanager

@@ -43,9 +43,10 @@ def quiet_log() -> Iterator[None]:
 class Compat:
     """A service with some foreign APIs."""
 
-    def __init__(self, *apis: str, keys: Path | None = None) -> None:
+    def __init__(self, *apis: str, keys: Path | None = None, reward: Any = None) -> None:
         self.grading = NOOP.NoopGrading()
-        self.app = create_app(ServerSettings(api_keys_file=keys), self.grading, standard_parts(None, apis))
+        settings = ServerSettings(api_keys_file=keys, reward=reward)
+        self.app = create_app(settings, self.grading, standard_parts(None, apis))
         self.service = self.app.state.service
 
     def talk(self, conversation: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
