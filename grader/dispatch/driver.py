@@ -159,7 +159,7 @@ class Driver:
             if program.task_id in broken:
                 continue
             plan = planned[program.task_id]
-            sample = Sample(request, program, plan.light, plan.assembly())
+            sample = Sample(request, program, plan.light, plan.assembly(), plan.part_costs_s)
             if sample.assembly is None:
                 items.append(self._sample_item(sample, None, plan.cost_s))
             else:
@@ -367,11 +367,12 @@ class Driver:
 
     def _go_on(self, sample: Sample, following: Sequence[int], unwanted: Sequence[int]) -> None:
         """Begin parts of a sample and drop others, when the state machine is done with the event at hand."""
+        if following or unwanted:
+            self._loop.call_soon(self._change_parts, sample, following, unwanted)
+
+    def _change_parts(self, sample: Sample, following: Sequence[int], unwanted: Sequence[int]) -> None:
         if following and not sample.request.closed:
-            assert self._plans
-            batch = sample.request.batch
-            plan = self._plans.of(batch.suite, batch.suite.tasks[sample.task.task_id], sample.request.policy)
-            items = [self._sample_item(sample, part, plan.part_costs_s[part]) for part in following]
-            self._loop.call_soon(self._handle, events.Submit(tuple(items), unbounded=True))
+            items = [self._sample_item(sample, part, sample.part_costs_s[part]) for part in following]
+            self._handle(events.Submit(tuple(items), unbounded=True))
         if unwanted:
-            self._loop.call_soon(self._handle, events.CancelItems(tuple(unwanted)))
+            self._handle(events.CancelItems(tuple(unwanted)))

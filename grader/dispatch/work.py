@@ -139,6 +139,7 @@ class Sample:
     program: Program
     task: Task
     assembly: Assembly | None = None
+    part_costs_s: tuple[float, ...] = ()
     numbers: dict[int, int] = field(default_factory=dict)  # the job's number, by part
     judged: bool = False
 

@@ -34,7 +34,7 @@ def test_parts_that_end_before_they_can_be_cancelled_make_no_second_verdict(firs
     verdicts = []
     request = SimpleNamespace(closed=False, on_result=verdicts.append)
     assembly = Assembly(PARTS, {"base": len(PARTS)}, 60.0)
-    sample = Sample(request, None, None, assembly, {part: part for part in range(len(PARTS))})
+    sample = Sample(request, None, None, assembly, numbers={part: part for part in range(len(PARTS))})
     ends = [(0, first)]
     if first is Status.PASSED:  # only then are the others begun
         ends += zip(others, statuses, strict=True)
