@@ -34,6 +34,7 @@ __all__ = ["DEFAULT_KS", "DEFAULT_SUITE", "Plan", "Reporter", "grade", "score"]
 
 DEFAULT_SUITE = "humaneval+"
 DEFAULT_KS = (1, 10, 100)
+_SPARES_AFTER_S = 5.0  # a run that is over before has no use for a second container
 
 
 def score(
@@ -176,12 +177,14 @@ def _cells(
     one_shot: bool,
     allow_missing: Sequence[str],
 ) -> CellOptions:
+    backend = sandbox or settings.sandbox()
+    renewal = Renewal(one_shot=one_shot, spares_after_s=0.0 if one_shot else _SPARES_AFTER_S)
     return CellOptions(
-        sandbox=sandbox or settings.sandbox(),
+        sandbox=backend,
         runtime=runtime,
         image=image,
         isolation=isolation,
-        renewal=Renewal(one_shot=True) if one_shot else None,
+        renewal=renewal if one_shot or backend == "docker" else None,
         allow_missing=tuple(allow_missing),
     )
 

@@ -29,17 +29,22 @@ class Renewal:
 
     ``one_shot``: after every run of a program; a sample whose tests are whole programs has a run for each test, and
     each gets a cell of its own. ``max_age_s`` (wall-clock seconds) and ``max_runs`` limit all others. ``spares`` is how
-    many cells are kept ready for each worker. A cell is never taken from a sample that runs.
+    many cells are kept ready for each worker, from ``spares_after_s`` seconds after its first cell on: so a short run
+    need not share its processors with the start of cells that it will not use. A cell is never taken from a sample
+    that runs.
     """
 
     one_shot: bool = False
     max_age_s: float = 3600.0
     max_runs: int = 10_000
     spares: int = 1
+    spares_after_s: float = 0.0
 
     def __post_init__(self) -> None:
         if not (self.max_age_s > 0 and self.max_runs > 0 and self.spares > 0):
             raise ValueError(f"max_age_s, max_runs and spares must be positive: {self}")
+        if not self.spares_after_s >= 0:
+            raise ValueError(f"spares_after_s is a number of seconds: {self}")
 
     @property
     def runs(self) -> int:
@@ -69,6 +74,8 @@ class WarmPool:
         self._failing_since: float | None = None
         self._error = ""
         self._ending = False
+        self._first_taken_at: float | None = None
+        self._asked_for = False  # a cell, by somebody who found none
         self._unused_since = self._looked_at = time.monotonic()
         self._users = 0
         self._thread = threading.Thread(target=self._keep, name="warm-pool", daemon=True)
@@ -100,7 +107,12 @@ class WarmPool:
         with self._changed:
             if self._spares:
                 self._changed.notify_all()
+                self._asked_for = False
+                self._first_taken_at = self._first_taken_at or time.monotonic()
                 return self._spares.popleft()
+            if not self._asked_for:
+                self._asked_for = True
+                self._changed.notify_all()
             if self._ending:
                 raise SandboxError("the pool of cells has been closed")
             failing = self._failing_since
@@ -147,7 +159,7 @@ class WarmPool:
                 self._ending = True
             if self._ending:
                 return True
-            wanted = len(self._spares) < self.renewal.spares
+            wanted = len(self._spares) < self._wanted()
             if not wanted and not self._retired:
                 self._changed.wait(_LOOK_S)
             retired = self._retired.popleft() if self._retired and not wanted else None
@@ -159,6 +171,13 @@ class WarmPool:
             self._looked_at = time.monotonic()
             self._check_spares()
         return False
+
+    def _wanted(self) -> int:
+        """How many cells are to be ready now."""
+        first = self._first_taken_at
+        if first is not None and time.monotonic() - first >= self.renewal.spares_after_s:
+            return self.renewal.spares
+        return 1 if self._asked_for else 0
 
     def _add(self) -> None:
         try:
