@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
+from pathlib import Path
+
 import pytest
 
 from grader.suites import registry
@@ -10,6 +15,29 @@ from grader.suites import registry
 SPECIAL = ("164", "295", "558", "581", "2", "737", "787", "794", "255")
 # Its reference needs 21 s of CPU, as long as all others here together.
 SLOW = {"Mbpp/599"}
+# Bytes resident in a worker, with what it has mapped of expected answers: 300 MB for both suites together.
+MOST_RESIDENT = 150 * 10**6
+
+
+@pytest.fixture
+def peaks(tools):
+    """The most that was resident in each worker of the commands that run here, looked at ten times a second."""
+    found: dict[int, int] = {}
+    over = threading.Event()
+
+    def watch():
+        while not over.wait(0.1):
+            for command in tools.children_of(os.getpid()):
+                with contextlib.suppress(OSError, IndexError):  # one that has just ended
+                    for worker in tools.children_of(command):
+                        status = Path(f"/proc/{worker}/status").read_text()
+                        found[worker] = 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    yield found
+    over.set()
+    watcher.join()
 
 
 def check(command, tools, suite, task_ids, *arguments):
@@ -28,15 +56,17 @@ def check(command, tools, suite, task_ids, *arguments):
 
 
 @pytest.mark.dataset
-def test_humaneval_plus(data_dir, command, tools):
+def test_humaneval_plus(data_dir, command, tools, peaks):
     check(command, tools, "humaneval+", list(registry.load("humaneval+").tasks))
+    assert 0 < max(peaks.values()) < MOST_RESIDENT, peaks
 
 
 @pytest.mark.dataset
-def test_mbpp_plus(data_dir, command, tools):
+def test_mbpp_plus(data_dir, command, tools, peaks):
     known = list(registry.load("mbpp+").tasks)
     chosen = set(known[::8]) | {f"Mbpp/{number}" for number in SPECIAL}
     check(command, tools, "mbpp+", [task_id for task_id in known if task_id in chosen - SLOW])
+    assert 0 < max(peaks.values()) < MOST_RESIDENT, peaks
 
 
 @pytest.mark.dataset
