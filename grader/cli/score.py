@@ -57,7 +57,7 @@ ENGINE = typer.Option(
 )
 SANDBOX = typer.Option(help="What programs run in; GRADER_SANDBOX or auto by default.")
 ALLOW_MISSING = typer.Option(
-    help="Isolation layers that may be missing, with commas between: landlock is the only one that can be.",
+    help="Isolation layers that may be missing, with commas between: landlock, and with --sandbox docker mountns.",
     metavar="LAYER,...",
 )
 RUNTIME = typer.Option(
@@ -80,9 +80,11 @@ WORKERS = typer.Option(
 PROFILE = typer.Option(
     help="Which tests are run: full, all of them; rewards is not available in this version."
 )
-TIME_FLOOR = typer.Option(help="CPU seconds that every test may use; 4 by default.", metavar="S")
+TIME_FLOOR = typer.Option(
+    help="Seconds that every test may take; 4 by default. 95% of them are granted as CPU time.", metavar="S"
+)
 TIME_FACTOR = typer.Option(
-    help="CPU time of a test, as a multiple of the reference's; 4 by default.", metavar="F"
+    help="The same, as a multiple of the reference's CPU time where that is more; 4 by default.", metavar="F"
 )
 MEMORY = typer.Option(help="Memory that a sample may use; 1 GiB by default.", metavar="BYTES", min=1)
 NO_FAIL_FAST = typer.Option("--no-fail-fast", help="Go on after a sample's first failing test.")

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 import grader as package
+from grader.limits import CPU_SHARE_OF_WALL
+from grader.sandbox import options
 from grader.version import __version__
 
 
@@ -105,6 +107,14 @@ def test_doctor_misses_something(grader, mechanisms):
     assert code == 3
     assert json.loads(out)["mechanisms"][0]["remedy"] == "turn seccomp on"
     assert json.loads(out)["ok"] is False
+
+
+def test_the_help_names_all_layers_that_may_be_missing(grader, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    shown = " ".join(grader("score", "--help")[1].split())
+    for layer in set().union(*options.OPTIONAL_LAYERS.values()):
+        assert layer in shown
+    assert f"{CPU_SHARE_OF_WALL:.0%} of them are granted as CPU time" in shown
 
 
 def test_suites_list(grader):
