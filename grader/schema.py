@@ -68,6 +68,9 @@ class Verdict(_Wire):
     cached: bool = False
     attempts: int = 1
     extraction: str | None = Field(default=None, description="how the program was found in the completion")
+    flags: tuple[str, ...] | None = Field(
+        default=None, description="what the program tried, where that was asked for; see docs/rewards.md"
+    )
 
 
 class SuiteIdentity(_Wire):

@@ -39,7 +39,7 @@ class GradeFields(TypedDict, total=False):
     ``groups``: test groups to run. ``k``: the k of pass@k. ``limits``: what a sample may use. ``profile``: ``full`` or
     ``rewards``. ``fail_fast``: end a sample at its first failing test. ``use_cache``: run identical programs once.
     ``timeout_s``: wall-clock seconds after which a sample that has not been judged is answered as an
-    infrastructure error.
+    infrastructure error. ``include_flags``: give each verdict flags, which say what its program tried.
     """
 
     groups: Sequence[str] | None
@@ -49,6 +49,7 @@ class GradeFields(TypedDict, total=False):
     fail_fast: bool | None
     use_cache: bool | None
     timeout_s: float | None
+    include_flags: bool | None
 
 
 @dataclass(slots=True)

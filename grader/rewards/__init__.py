@@ -4,7 +4,7 @@ from grader.rewards.feedback import feedback_text
 from grader.rewards.groups import GroupFeatures, PassRates, group_features
 from grader.rewards.model import Context, Reward, RewardResult
 from grader.rewards.spec import FUNCTIONS, parse, spec_of_text
-from grader.rewards.tamper import Flag, tamper_flags
+from grader.rewards.tamper import Flag, tamper_flags, with_flags
 
 __all__ = [
     "FUNCTIONS",
@@ -19,4 +19,5 @@ __all__ = [
     "parse",
     "spec_of_text",
     "tamper_flags",
+    "with_flags",
 ]

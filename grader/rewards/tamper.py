@@ -8,8 +8,9 @@ and err on the side of silence: what honest programs do too, those for contests 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from typing import Any
 
 from grader.extraction.syntax import parse_source
 from grader.rewards.model import VerdictFields
@@ -147,6 +148,11 @@ _LOOKED_AT = frozenset(
         ast.Dict,
     )
 )
+
+
+def with_flags(verdict: Mapping[str, Any], source: str, *, whole_program: bool) -> dict[str, Any]:
+    """Return a verdict with its ``flags``; for the parameters see :func:`tamper_flags`."""
+    return {**verdict, "flags": list(tamper_flags(source, verdict, whole_program=whole_program))}
 
 
 def tamper_flags(

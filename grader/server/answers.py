@@ -15,6 +15,7 @@ import structlog
 
 from grader.dispatch.contract import Batch, VerdictFields
 from grader.errors import GraderError
+from grader.rewards import with_flags
 from grader.schema import SuiteIdentity, Summary
 from grader.scoring.summary import Tally, summarize
 from grader.server.service import Service
@@ -35,7 +36,8 @@ Take = Callable[[VerdictFields], None]
 class Asked:
     """One request's batch, and how it is to be answered. ``deadline`` is on the event loop's clock, in seconds.
 
-    ``task_ids``: by sample, the task names that the request knows, where they are not the batch's.
+    ``task_ids``: by sample, the task names that the request knows, where they are not the batch's. ``include_flags``:
+    each verdict says what its program tried.
     """
 
     service: Service
@@ -45,6 +47,7 @@ class Asked:
     began: float
     deadline: float | None
     task_ids: Mapping[str, str] = field(default_factory=dict)
+    include_flags: bool = False
 
     async def collect(self, take: Take) -> None:
         """Grade the batch and call ``take`` once for each of its programs, with its verdict.
@@ -71,15 +74,21 @@ class Asked:
             _log.error("grading_broke_off", error=str(error), missing=len(missing))
             why = ("GradingFailed", "no worker could grade this sample; send it again")
         for program in missing.values():
-            take(self._unjudged(program, *why))
+            unjudged = self._unjudged(program, *why)
+            take({**unjudged, "flags": []} if self.include_flags else unjudged)
 
     async def _take_all(self, missing: dict[str, Program], take: Take) -> None:
         async with aclosing(self.service.grade(self.batch, once=self.use_cache)) as verdicts:
             async for verdict in verdicts:
-                if missing.pop(verdict["sample_id"], None) is None:
+                program = missing.get(verdict["sample_id"])
+                if program is None:
                     _log.error("verdict_not_asked_for", sample_id=verdict["sample_id"])
                     continue
-                take(without_our_affairs(verdict, self.batch.suite))
+                given = without_our_affairs(verdict, self.batch.suite)
+                if self.include_flags:
+                    given = await flagged(given, program, self.batch.suite)
+                del missing[verdict["sample_id"]]
+                take(given)
 
     def _with_given_names(self, take: Take) -> Take:
         names = self.task_ids
@@ -116,6 +125,12 @@ class Asked:
             engine=service.settings.engine,
             workers=service.workers,
         )
+
+
+async def flagged(verdict: VerdictFields, program: Program, suite: Suite) -> VerdictFields:
+    """Return the verdict with its flags. Looking for them takes longer than the event loop may be held up."""
+    whole = not suite.tasks[program.task_id].entry_point
+    return await asyncio.to_thread(with_flags, verdict, program.source, whole_program=whole)
 
 
 def suite_identity(batch: Batch) -> SuiteIdentity:

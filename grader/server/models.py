@@ -107,6 +107,9 @@ class GradeRequest(_Request):
     fail_fast: bool = Field(default=True, description="end a sample at its first failing test")
     use_cache: bool = Field(default=True, description="run identical programs of a task once")
     timeout_s: float | None = Field(default=None, gt=0, le=MAX_TIMEOUT_S)
+    include_flags: bool = Field(
+        default=False, description="give each verdict flags: what its program tried; see docs/rewards.md"
+    )
 
 
 class _Answer(BaseModel):

@@ -61,7 +61,7 @@ async def grade(request: Request, caller: AnyCaller, idempotency_key: Idempotenc
         batch = await prepare_batch(wanted, service.suites, owner=caller.owner, request_id=request_id)
         deadline = None if batch.timeout_s is None else deadline_from + batch.timeout_s
         ks, names = tuple(sorted(set(wanted.k))), given_task_ids(wanted, batch)
-        asked = Asked(service, batch, ks, wanted.use_cache, began, deadline, names)
+        asked = Asked(service, batch, ks, wanted.use_cache, began, deadline, names, wanted.include_flags)
         async with aclosing((ndjson_pieces if media_type == NDJSON else json_pieces)(asked)) as made:
             async for piece in made:
                 yield piece

@@ -12,7 +12,7 @@ from typing import Any
 
 from grader.dispatch.contract import VerdictFields
 from grader.errors import InfrastructureError, OverloadedError
-from grader.server.answers import to_json, without_our_affairs
+from grader.server.answers import flagged, to_json, without_our_affairs
 from grader.server.jobs.database import Database
 from grader.server.jobs.leases import Leases
 from grader.server.jobs.recorder import LeaseLostError, Recorder
@@ -131,12 +131,16 @@ class JobRun:
 
     async def _offer(self, missing: dict[str, int]) -> None:
         batch = await asyncio.to_thread(self._work.batch, sorted(missing.values()))
+        programs = {program.sample_id: program for program in batch.programs}
         async with aclosing(self._service.grade(batch, once=self._work.request.use_cache)) as verdicts:
             async for verdict in verdicts:
                 position = missing.pop(verdict["sample_id"], None)
                 if position is None:
                     continue
-                await self._take(position, without_our_affairs(verdict, batch.suite))
+                given = without_our_affairs(verdict, batch.suite)
+                if self._work.request.include_flags:
+                    given = await flagged(given, programs[verdict["sample_id"]], batch.suite)
+                await self._take(position, given)
 
     async def _take(self, position: int, verdict: VerdictFields) -> None:
         task_id = self._work.task_ids.get(verdict["sample_id"], verdict["task_id"])

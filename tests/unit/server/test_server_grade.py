@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import pytest
 from fastapi import APIRouter
@@ -11,6 +12,7 @@ from fastapi import APIRouter
 from grader.dispatch.contract import PoolState
 from grader.errors import SandboxError
 from grader.schema import Summary, Verdict
+from grader.server import answers
 from grader.server.answers import to_json, without_our_affairs
 from grader.server.models import GradeAnswer
 from grader.server.service import Part
@@ -35,6 +37,31 @@ def test_verdicts_come_in_the_order_of_the_samples_and_with_a_summary(front):
     assert found.summary.pass_at_k["base"]["1"] == pytest.approx(2 / 3)
     assert found.summary.engine == "local"
     assert found.summary.workers == 2
+
+
+CHEATS = "import os\ndef f():\n    os._exit(0)\n"
+
+
+@pytest.mark.parametrize("headers", [{}, NDJSON])
+def test_verdicts_have_flags_where_they_are_asked_for(front, headers):
+    sources = ("x = 1", CHEATS, "# stub: lose")
+    answer = front.grade(*sources, headers=headers, include_flags=True)
+    verdicts = lines_of(answer)[:-1] if headers else answer.json()["verdicts"]
+    assert {one["sample_id"]: one["flags"] for one in verdicts} == {"s0": [], "s1": ["exit_call"], "s2": []}
+    for verdict in verdicts:
+        assert Verdict.model_validate_json(json.dumps(verdict)).flags is not None
+    assert all("flags" not in one for one in front.grade(*sources).json()["verdicts"])
+
+
+def test_a_deadline_loses_no_verdict_whose_flags_are_looked_for(front, monkeypatch):
+    def slow(*arguments, **more):
+        time.sleep(1.0)
+        return arguments[0]
+
+    monkeypatch.setattr(answers, "with_flags", slow)
+    found = front.grade("x", "y", include_flags=True, timeout_s=0.4).json()["verdicts"]
+    assert [one["status"] for one in found] == ["infrastructure_error"] * 2
+    assert {one["error"]["type"] for one in found} == {"DeadlineExceeded"}
 
 
 def test_ndjson_has_a_verdict_a_line_and_the_summary_last(front):

@@ -30,6 +30,7 @@ from grader.server.jobs.part import jobs_part
 from grader.server.jobs.records import Bounds
 from grader.server.jobs.runner import RunnerSettings
 from grader.server.settings import ServerSettings
+from grader.suites import registry
 from grader.telemetry.logs import configure
 
 SETTINGS = RunnerSettings(retry_s=0.01, poll_s=0.05, sweep_s=0.05, bounds=Bounds(unfinished_jobs=20))
@@ -139,6 +140,17 @@ def test_samples_without_ids_and_completions(client: httpx.Client) -> None:
     job = posted(client, {"suite": "starter", "samples": samples})
     found = {v.sample_id: v.status for v in lines(client, job, wait=True)}
     assert found == {"Starter/1:0": "passed", "Starter/1:1": "wrong_answer"}
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_verdicts_have_flags_where_they_are_asked_for(client: httpx.Client, asked: bool) -> None:
+    task = next(iter(registry.load("starter").tasks))
+    sources = ("x = 1", "import os\ndef f():\n    os._exit(0)\n")
+    samples = [{"task_id": task, "sample_id": str(n), "solution": text} for n, text in enumerate(sources)]
+    job = posted(client, {"suite": "starter", "samples": samples, "include_flags": asked})
+    assert done(client, job).state == "done"
+    found = {verdict.sample_id: verdict.flags for verdict in lines(client, job)}
+    assert found == ({"0": (), "1": ("exit_call",)} if asked else {"0": None, "1": None})
 
 
 def test_samples_with_tests_of_their_own_keep_their_names(client: httpx.Client) -> None:
