@@ -14,7 +14,7 @@ from attack_programs import ALL
 from attack_programs.model import LIMITS, MEMORY, RUNTIME, TIME, WRONG, Attack
 
 from grader.limits import Limits
-from grader.sandbox import docker_engine, docker_orphans
+from grader.sandbox import cgroup, docker_engine, docker_orphans
 from grader.sandbox.options import CellOptions
 from grader.status import Status
 
@@ -26,7 +26,8 @@ class Backend:
     """A kind of cell.
 
     ``also`` has further statuses that attacks may get in it, by a pattern of their names; ``without`` has patterns of
-    those that are not tried in it, ``spent_by`` of those after which it takes no more runs.
+    those that are not tried in it, ``spent_by`` of those after which it takes no more runs. Of a ``variant`` of another
+    kind only the first attack of every item is tried, and only where GRADER_ATTACKS is "variants" or "all".
     """
 
     name: str
@@ -36,11 +37,14 @@ class Backend:
     also: Mapping[str, tuple[Status, ...]] = field(default_factory=dict)
     without: tuple[str, ...] = ()
     spent_by: tuple[str, ...] = ()
+    isolation: str = "namespaces"
+    control_groups: bool = True
+    variant: bool = False
 
     @property
     def cells(self) -> CellOptions:
         """The options that cells are made with."""
-        return CellOptions(sandbox=self.sandbox, runtime=self.runtime)
+        return CellOptions(sandbox=self.sandbox, runtime=self.runtime, isolation=self.isolation)
 
     @property
     def host_sees_samples(self) -> bool:
@@ -64,7 +68,8 @@ class Backend:
     def attacks(self) -> Sequence[Attack]:
         """The attacks to try: all, or where each takes long the first of every item, unless GRADER_ATTACKS=all."""
         tried = [attack for attack in ALL if not any(fnmatchcase(attack.name, name) for name in self.without)]
-        if self.host_sees_samples or os.environ.get("GRADER_ATTACKS") == "all":
+        every = self.host_sees_samples and not self.variant
+        if every or os.environ.get("GRADER_ATTACKS") == "all":
             return tried
         return _one_an_item(tried)
 
@@ -81,6 +86,8 @@ def _one_an_item(attacks: Sequence[Attack]) -> list[Attack]:
 
 # Docker makes this file in every container; it is empty.
 _DOCKER = {"opens-/.dockerenv": (WRONG,)}
+# By user ids: what is in the container can be seen to be there, and not be read.
+_SEEN = {"opens-*": (WRONG,)}
 # In gVisor: no noexec; a stack and a crowd of threads fill RLIMIT_AS; what makes system calls for ever takes longer.
 _GVISOR = _DOCKER | {
     "leaves-loaded-library": (WRONG,),
@@ -108,6 +115,8 @@ BACKENDS = {
         Backend("namespaces", "namespaces"),
         Backend("docker", "docker", also=_DOCKER),
         Backend("docker+runsc", "docker", "runsc", _PATIENT, _GVISOR, _NOT_IN_GVISOR, _TOO_MANY_FILES),
+        Backend("docker-uids", "docker", also=_SEEN, isolation="uids", variant=True),
+        Backend("namespaces-rlimit", "namespaces", control_groups=False, variant=True),
     )
 }
 """A further kind of cell is one more entry here."""
@@ -137,6 +146,17 @@ def look_inside(backend: Backend, worker: int) -> Inside:
     command = ["runsc", "--root", _RUNSC_STATE, "ps", "-format", "json", container]
     listed = subprocess.run(command, capture_output=True, text=True, check=True)
     return Inside(container, supervisor, tuple(json.loads(listed.stdout)), {})
+
+
+def memory_of_group(inside: Inside) -> int | None:
+    """Bytes charged to a cell's control group, without what of files can be dropped; None where it has none."""
+    group = cgroup.group_of(inside.supervisor)
+    own = cgroup.group_of(os.getpid())
+    if group is None or (own is not None and group.memory == own.memory):
+        return None
+    used = group.memory / ("memory.usage_in_bytes" if group.version == 1 else "memory.current")
+    counts = dict(line.split() for line in (group.memory / "memory.stat").read_text().splitlines())
+    return int(used.read_text()) - int(counts["inactive_file"]) - int(counts["active_file"])
 
 
 def _container(worker: int) -> tuple[str, int]:

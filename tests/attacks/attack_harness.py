@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from attack_backends import Backend, Inside, cpu_of, look_inside
+from attack_backends import Backend, Inside, cpu_of, look_inside, memory_of_group
 from attack_programs.model import Attack, suite
 
 from grader.dispatch.blocking import BlockingEngine
 from grader.engines.local import LocalPool
+from grader.sandbox import cgroup
 from grader.worker.program import Program
 
 MIB = 1 << 20
 MAX_GROWTH = 16 * MIB
+MAX_LEFT = 8 * MIB
+"""Bytes that may be charged to a cell's control group after an attack beyond those of before: what the kernel keeps."""
 MAX_GRADER_CPU_S = 2.0
-"""CPU seconds that judging one attack may cost outside of the sample: worker and supervisor together."""
+"""CPU seconds that judging one attack may cost beside twice the sample's: worker and supervisor together."""
 
 # Passes only where nothing of an earlier sample can be seen.
 WITNESS = """
@@ -52,6 +56,12 @@ def solve(n):
     return n * 7919 + 104729
 """
 
+# By user ids: the process ids and the /tmp of the cell, and folders that may not be listed.
+_BY_USER = (
+    ('assert os.listdir("/dev") and set(os.listdir("/dev")) <= DEVICES, os.listdir("/dev")', "pass"),
+    ("== 0o700", "== 0o1777"),
+    ("assert os.getpid() == 1", "pass"),
+)
 _GVISOR_DEVICES = (
     '"urandom"}',
     '"urandom", "fd", "fuse", "net", "ptmx", "pts", "shm", "stdin", "stdout", "stderr", "tty"}',
@@ -66,15 +76,27 @@ class Harness:
         self._pool = LocalPool(limits=backend.limits, workers=1, cells=backend.cells)
         self._engine = BlockingEngine(self._pool, suite(), limits=backend.limits)
         self.witness = WITNESS if backend.host_sees_samples else WITNESS.replace(*_GVISOR_DEVICES)
+        for usual, here in _BY_USER if backend.isolation == "uids" else ():
+            assert usual in WITNESS
+            self.witness = self.witness.replace(usual, here)
         self._cache = cache
         self._count = 0
 
     def __enter__(self) -> Harness:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("GRADER_CACHE_DIR", str(self._cache))
+            if (
+                not self.backend.control_groups
+            ):  # this process finds out for its workers whether there are any
+                patch.setattr(cgroup, "unavailable_reason", lambda: "none is wanted")
             self._engine.__enter__()
+        held_by = {layer for layer in self.layers if layer.startswith("memory_")}
+        assert ("memory_rlimit" not in held_by) == (
+            self.backend.control_groups and self.backend.host_sees_samples
+        )
         self._warm_up()
         self._memory = self.worker_memory()
+        self._group_memory = self._memory_of_cell(self.state())
         return self
 
     def _warm_up(self) -> None:
@@ -127,6 +149,19 @@ class Harness:
         """How many bytes the worker has grown since it was warm."""
         return self.worker_memory() - self._memory
 
+    def _memory_of_cell(self, inside: Inside) -> int:
+        """Bytes charged to the cell's group; 0 where there is none, or one that is gVisor's kernel's."""
+        return (memory_of_group(inside) or 0) if self.backend.host_sees_samples else 0
+
+    def _cell_has_grown(self, inside: Inside, before: int) -> int:
+        """Bytes of the cell's group more than before; waits a second for what the kernel frees late."""
+        for _ in range(20):
+            grown = self._memory_of_cell(inside) - before
+            if grown <= MAX_LEFT:
+                break
+            time.sleep(0.05)
+        return grown
+
     @staticmethod
     def must_be_clean(verdict: dict[str, Any]) -> None:
         """Fail unless an honest program passed."""
@@ -136,6 +171,7 @@ class Harness:
     def withstand(self, attack: Attack) -> dict[str, Any]:
         """Grade an attack; fail if it passes, or leaves or breaks anything."""
         before, memory_before = self.state(), self.worker_memory()
+        left_before = self._memory_of_cell(before)
         cpu_before = self.grader_cpu_s(before)
         verdict = self.grade(attack.source, attack.task)
         cpu = self.grader_cpu_s(before) - cpu_before
@@ -146,10 +182,14 @@ class Harness:
         )
         assert verdict["attempts"] == 1, "it cost the cell"
         assert verdict["cpu_s"] <= attack.steps * self.backend.limits.time_floor_s + 1.0
-        assert cpu <= MAX_GRADER_CPU_S, f"judging it cost {cpu:.1f} CPU seconds"
+        # Who reads a flood works as well, and the more on a busy machine.
+        bound = MAX_GRADER_CPU_S + 2 * verdict["cpu_s"]
+        assert cpu <= bound, f"judging it cost {cpu:.1f} CPU seconds"
         self.must_be_clean(self.grade(self.witness))
         if self.backend.keeps_cell(attack):
             assert self.state() == before, "processes or descriptors differ, or the cell is another"
+            assert self._cell_has_grown(before, left_before) <= MAX_LEFT, "memory is left in the cell"
+            assert self._cell_has_grown(before, self._group_memory) <= 2 * MAX_LEFT, "small steps"
         else:
             self._warm_up()
         assert self.worker_memory() - memory_before <= MAX_GROWTH

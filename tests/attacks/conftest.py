@@ -19,13 +19,17 @@ from grader.sandbox import factory, images, rootfs
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the attacks that a backend is not tried with (``Backend.attacks``)."""
+    """Leave out the attacks that a backend is not tried with (``Backend.attacks``), and other tests for variants."""
     tried = {name: {attack.name for attack in backend.attacks()} for name, backend in BACKENDS.items()}
+    if os.environ.get("GRADER_ATTACKS") not in ("all", "variants"):
+        tried = {name: set() if BACKENDS[name].variant else names for name, names in tried.items()}
     kept, left_out = [], []
     for item in items:
         parameters = getattr(getattr(item, "callspec", None), "params", {})
         attack, backend = parameters.get("attack"), parameters.get("backend")
-        wanted = attack is None or backend not in tried or attack.name in tried[backend]
+        wanted = backend not in tried or (
+            attack.name in tried[backend] if attack else not BACKENDS[backend].variant
+        )
         (kept if wanted else left_out).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
