@@ -103,7 +103,7 @@ def request() -> dict[str, Any]:
     samples = [{**row, "sample_id": f"s{n}"} for n, row in enumerate(rows)]
     return {
         "suite": "starter", "samples": samples, "use_cache": False, "timeout_s": HOUR_S / 2,
-        "limits": {"time_floor_s": 1.0},
+        "limits": {"time_floor_s": 1.0, "memory_bytes": 256 << 20},  # which a hoarder fills in a fraction of its time
     }  # fmt: skip
 
 
