@@ -46,6 +46,7 @@ def score(
     limits: Limits | None = None,
     fail_fast: bool = True,
     use_cache: bool = True,
+    include_flags: bool = False,
     engine: str | None = None,
     sandbox: str | None = None,
     runtime: str | None = None,
@@ -71,6 +72,7 @@ def score(
     limits: what one sample may use.
     fail_fast: end a sample at its first failing test; the groups after it are then None.
     use_cache: run identical programs of a task once.
+    include_flags: give each verdict ``flags``, which say what its program tried; it costs about 0.5 ms a sample.
     engine, sandbox, workers: by default ``GRADER_ENGINE``, ``GRADER_SANDBOX`` and ``GRADER_WORKERS``.
     runtime: a runtime registered with the Docker daemon, e.g. "runsc" for gVisor; by default the daemon's own.
     image: another image for Docker's containers than the one that fits this grader, by its name and tag, or its id.
@@ -97,6 +99,7 @@ def score(
         limits,
         fail_fast,
         use_cache,
+        include_flags,
     )
     ks = checked_ks(k)
     check_readable(path)
@@ -117,6 +120,7 @@ def grade(
     limits: Limits | None = None,
     fail_fast: bool = True,
     use_cache: bool = True,
+    include_flags: bool = False,
     engine: str | None = None,
     sandbox: str | None = None,
     runtime: str | None = None,
@@ -141,6 +145,7 @@ def grade(
         limits,
         fail_fast,
         use_cache,
+        include_flags,
     )
     loaded = registry.load(suite)
     chosen = checked_groups(loaded, groups)
@@ -158,6 +163,7 @@ def _options(
     limits: Limits | None,
     fail_fast: bool,
     use_cache: bool,
+    include_flags: bool,
 ) -> Options:
     return Options(
         engine=engine or settings.engine(),
@@ -166,6 +172,7 @@ def _options(
         limits=limits or Limits(),
         fail_fast=fail_fast,
         use_cache=use_cache,
+        include_flags=include_flags,
     )
 
 

@@ -92,6 +92,7 @@ class Options:
     fail_fast: bool = True
     use_cache: bool = True
     ray_address: str | None = None
+    include_flags: bool = False
 
     def __post_init__(self) -> None:
         if self.engine not in settings.ENGINES:
@@ -318,12 +319,47 @@ def checked_ks(ks: Sequence[int]) -> tuple[int, ...]:
 def _graded(
     engine: Engine, suite: Suite, samples: Iterable[GivenSample], options: Options
 ) -> Generator[VerdictFields, None, None]:
-    programs = (program_of(sample, suite) for sample in samples)
+    programs: Iterable[Program] = (program_of(sample, suite) for sample in samples)
+    if options.include_flags:
+        yield from _flagged(engine, suite, samples, programs, options)
+    else:
+        yield from _once(engine, samples, programs, options)
+
+
+def _once(
+    engine: Engine, samples: Iterable[GivenSample], programs: Iterable[Program], options: Options
+) -> Iterator[VerdictFields]:
     if not options.use_cache:
-        yield from engine.grade(programs)
-        return
+        return engine.grade(programs)
     alone = _tasks_with_one(samples) if isinstance(samples, Sequence) else ()
-    yield from grade_once(engine.grade, programs, alone)
+    return grade_once(engine.grade, programs, alone)
+
+
+def _flagged(
+    engine: Engine,
+    suite: Suite,
+    samples: Iterable[GivenSample],
+    programs: Iterable[Program],
+    options: Options,
+) -> Generator[VerdictFields, None, None]:
+    from grader.rewards import with_flags
+
+    sources: dict[str, str] = {}
+
+    def noted() -> Iterator[Program]:
+        for program in programs:
+            sources[program.sample_id] = program.source
+            yield program
+
+    def flagged(verdict: VerdictFields) -> VerdictFields:
+        whole = not suite.tasks[verdict["task_id"]].entry_point
+        return with_flags(verdict, sources.pop(verdict["sample_id"]), whole_program=whole)
+
+    with ExitStack() as stack:
+        verdicts = _once(engine, samples, noted(), options)
+        if isinstance(verdicts, Generator):
+            stack.enter_context(closing(verdicts))
+        yield from map(flagged, verdicts)
 
 
 def _cells_digest(options: Options) -> str:

@@ -89,6 +89,9 @@ TIME_FACTOR = typer.Option(
 MEMORY = typer.Option(help="Memory that a sample may use; 1 GiB by default.", metavar="BYTES", min=1)
 NO_FAIL_FAST = typer.Option("--no-fail-fast", help="Go on after a sample's first failing test.")
 NO_CACHE = typer.Option("--no-cache", help="Run identical programs again.")
+FLAGS = typer.Option(
+    "--flags", help="Give each verdict flags, which say what its program tried (docs/rewards.md)."
+)
 RESUME = typer.Option("--resume", help="Go on with the interrupted run that wrote --output.")
 EVALPLUS = typer.Option(
     help="Write results in EvalPlus's format. Where base fails, plus is null unless --no-fail-fast.",
@@ -119,6 +122,7 @@ def score(
     memory_limit: Annotated[int | None, MEMORY] = None,
     no_fail_fast: Annotated[bool, NO_FAIL_FAST] = False,
     no_cache: Annotated[bool, NO_CACHE] = False,
+    flags: Annotated[bool, FLAGS] = False,
     resume: Annotated[bool, RESUME] = False,
     evalplus_output: Annotated[Path | None, EVALPLUS] = None,
     as_json: Annotated[bool, AS_JSON] = False,
@@ -142,6 +146,7 @@ def score(
             limits=_limits(time_floor, time_factor, memory_limit),
             fail_fast=not no_fail_fast,
             use_cache=not no_cache,
+            include_flags=flags,
             engine=engine.value if engine else None,
             sandbox=sandbox.value if sandbox else None,
             runtime=runtime,

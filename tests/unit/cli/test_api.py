@@ -24,6 +24,22 @@ def test_grade(engines):
     assert engines.made[0].closed
 
 
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_flags_are_there_where_they_are_asked_for(engines, use_cache):
+    cheats = "import os\npassed = 1\ndef f(): os._exit(0)"
+    samples = [*SAMPLES, {"task_id": "Toy/1", "solution": cheats}, {"task_id": "Toy/1", "solution": cheats}]
+    found = grader.grade(samples, suite="toy+", include_flags=True, use_cache=use_cache)
+    assert {verdict.sample_id: verdict.flags for verdict in found} == {
+        "Toy/0:0": (),
+        "mine": (),
+        "again": (),
+        "Toy/1:1": ("exit_call",),
+        "Toy/1:2": ("exit_call",),
+    }
+    assert all(verdict.flags is None for verdict in grader.grade(samples, suite="toy+"))
+    assert all(engine.closed for engine in engines.made)
+
+
 def test_a_sequence_is_checked_as_a_whole_first(engines):
     with pytest.raises(SampleError, match="sample 4: the sample has neither"):
         grader.grade([*SAMPLES, {"task_id": "Toy/0"}], suite="toy+")
