@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=256)
     parser.add_argument("--processes", type=int, default=2, help="that the connections are shared by")
     parser.add_argument(
-        "--late", type=float, default=1.0, help="of a thousand samples: go beyond a time limit of 1 s"
+        "--late", type=float, default=1.0, help="of a thousand requests: go beyond a time limit of 1 s"
     )
     parser.add_argument("--most-p99", type=float, default=3.0, help="seconds; as many or more are a failure")
     parser.add_argument("--workers", type=int)

@@ -1,7 +1,7 @@
 """verl's own scoring by SandboxFusion, from many threads, with every result checked; ``bench_run_code.py`` starts it.
 
 Runs in verl's environment, and so without the grader. Arguments: the URL of ``/run_code``, how many requests may be in
-flight, seconds, a seed, and how many samples of a thousand go beyond a time limit. Prints one line of JSON.
+flight, seconds, a seed, and how many requests of a thousand go beyond a time limit. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _KINDS = (
     Kind("reads", 3, "import sys\nprint(len(sys.stdin.read()))\n", "success", lambda _: 0,
          lambda n: ("x" * (100_000 + n), *_same(f"{100_000 + n}\n"))),
 )  # fmt: skip
-# Each of their cases holds a worker for a second.
+# Each of them holds a worker for a second, so that they have one case: eight at a time would measure nothing else.
 _LATE = (
     Kind("spins", 1, "while True:\n    pass\n", "timeout", lambda _: None, lambda n: (f"{n}", "", ""),
          timeout_s=_SHORT_TIMEOUT_S),
@@ -165,9 +165,10 @@ def main() -> None:
         chance = random.Random(seed * 1000 + index)
         weights = [kind.weight for kind in _KINDS]
         while time.monotonic() < until:
-            kinds = _LATE if chance.random() < late / 1000 else chance.choices(_KINDS, weights)
+            is_late = chance.random() < late / 1000 * _CASES
+            kinds = _LATE if is_late else chance.choices(_KINDS, weights)
             try:
-                numbers = [chance.randrange(100_000) for _ in range(_CASES)]
+                numbers = [chance.randrange(100_000) for _ in range(1 if is_late else _CASES)]
                 _score(url, semaphore, chance.choice(kinds), numbers, tally)
             except (
                 Exception
