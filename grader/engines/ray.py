@@ -24,7 +24,7 @@ from grader.engines.pool import (
     error_of,
 )
 from grader.engines.ray_actor import Order, Refused, Started
-from grader.engines.ray_cluster import RESOURCE, Cluster, checked_address
+from grader.engines.ray_cluster import RESOURCE, Cluster, checked_address, take_back_signals
 from grader.engines.ray_files import ClusterFiles
 from grader.engines.ray_slot import Slot
 from grader.errors import GraderError, InfrastructureError
@@ -100,6 +100,7 @@ class RayPool:
         self.cache = settings.cache_dir()
         self._on_progress("ray", 0, 1)
         self._cluster = await asyncio.to_thread(Cluster, self._address, self._places)
+        take_back_signals()
         self._on_progress("ray", 1, 1)
         self._busy_at = time.monotonic()
         self._in_background(self._watch_workers())
