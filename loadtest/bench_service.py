@@ -109,7 +109,7 @@ def main() -> int:
     accept = "application/x-ndjson" if given.ndjson else "application/json"
     if given.workers:
         _make_expected_answers(given.suite, given.batch)
-    command = [sys.executable, _SERVICE, "--port", str(given.port), "--workers", str(given.workers)]
+    command = [sys.executable, str(_SERVICE), "--port", str(given.port), "--workers", str(given.workers)]
     service = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
         _await(given.port)
