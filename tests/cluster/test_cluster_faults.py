@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,11 @@ class Bench:
     @property
     def ready(self) -> int:
         return int(self.engine.pool.state().get("ready", 0))
+
+    @property
+    def retries(self) -> int:
+        """How many samples have been given to another worker."""
+        return sum(self.engine._driver.state().retries.values())
 
     def processes(self) -> list[tuple[int, int]]:
         """The actor's and the worker's process of each worker."""
@@ -57,11 +62,22 @@ def bench(nodes: harness.Nodes, joined: Callable[..., Any], starter: harness.Wor
         yield made
 
 
+# Each fault returns the processes that it struck.
+
+
 def a_worker(bench: Bench) -> int:
     return bench.processes()[0][1]
 
 
-def kill_sample(bench: Bench) -> None:
+def struck(number: int, pids: Iterable[int]) -> list[int]:
+    found = list(pids)
+    assert found, "there is nothing to strike"
+    for pid in found:
+        harness.send_signal(pid, number)
+    return found
+
+
+def kill_sample(bench: Bench) -> list[int]:
     def sample() -> int | None:
         for _, worker in bench.processes():
             below = list(descendants(worker))
@@ -69,41 +85,46 @@ def kill_sample(bench: Bench) -> None:
                 return below[-1]
         return None
 
-    harness.send_signal(harness.wait_until(sample, "a sample runs"), signal.SIGKILL)
+    return struck(signal.SIGKILL, [harness.wait_until(sample, "a sample runs")])
 
 
-def signal_first_of_cell(number: int) -> Callable[[Bench], None]:
-    return lambda bench: harness.send_signal(list(descendants(a_worker(bench)))[1], number)
+def signal_first_of_cell(number: int) -> Callable[[Bench], list[int]]:
+    def first_of_cell(bench: Bench) -> list[int]:
+        below = descendants(a_worker(bench))
+        # What launched it waits outside of the cell: nothing comes of its being stopped.
+        return struck(number, [pid for pid in below if "import runner" in harness.command_line(pid)][:1])
+
+    return first_of_cell
 
 
-def kill_cell(bench: Bench) -> None:
-    for pid in list(descendants(a_worker(bench)))[1:]:
-        harness.send_signal(pid, signal.SIGKILL)
+def kill_cell(bench: Bench) -> list[int]:
+    return struck(signal.SIGKILL, list(descendants(a_worker(bench)))[1:])
 
 
-def signal_worker(number: int) -> Callable[[Bench], None]:
-    return lambda bench: harness.send_signal(a_worker(bench), number)
+def signal_worker(number: int) -> Callable[[Bench], list[int]]:
+    return lambda bench: struck(number, [a_worker(bench)])
 
 
-def signal_actor(number: int) -> Callable[[Bench], None]:
-    return lambda bench: harness.send_signal(bench.processes()[0][0], number)
+def signal_actor(number: int) -> Callable[[Bench], list[int]]:
+    return lambda bench: struck(number, [bench.processes()[0][0]])
 
 
-def kill_all_workers(bench: Bench) -> None:
-    for _, worker in bench.processes():
-        harness.send_signal(worker, signal.SIGKILL)
+def kill_all_workers(bench: Bench) -> list[int]:
+    return struck(signal.SIGKILL, [worker for _, worker in bench.processes()])
 
 
-def signal_raylet(number: int) -> Callable[[Bench], None]:
-    return lambda bench: harness.send_signal(bench.nodes.workers[0].raylet(), number)
+def signal_raylet(number: int) -> Callable[[Bench], list[int]]:
+    return lambda bench: struck(number, [bench.nodes.workers[0].raylet()])
 
 
-def kill_two_nodes(bench: Bench) -> None:
+def kill_two_nodes(bench: Bench) -> list[int]:
+    pids = [node.raylet() for node in bench.nodes.workers[:2]]
     for node in bench.nodes.workers[:2]:
         node.kill()
+    return pids
 
 
-FAULTS: dict[str, Callable[[Bench], None]] = {
+FAULTS: dict[str, Callable[[Bench], list[int]]] = {
     "sample-killed": kill_sample,
     "supervisor-killed": signal_first_of_cell(signal.SIGKILL),
     "cell-killed": kill_cell,
@@ -119,6 +140,10 @@ FAULTS: dict[str, Callable[[Bench], None]] = {
 }
 
 
+# These are noticed by the end of a process or a connection; a silence has to last before it is one.
+AT_ONCE = {"supervisor-killed", "cell-killed", "worker-killed", "all-workers-killed", "actor-killed"}
+
+
 @pytest.mark.parametrize(
     "fault",
     list(FAULTS),
@@ -127,20 +152,29 @@ def test_a_fault_changes_no_verdict(
     bench: Bench, starter: harness.Work, fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bench.whole()
-    verdicts, came_at, struck = [], [], 0.0
+    verdicts, came_at, struck_at = [], [], 0.0
     for verdict in bench.engine.grade(starter.programs):
         verdicts.append(verdict)
         came_at.append(time.monotonic())
         if len(verdicts) == len(starter.programs) // 5:
-            FAULTS[fault](bench)
-            struck = time.monotonic()
+            retries = bench.retries
+            pids = FAULTS[fault](bench)
+            struck_at, begun_before = time.monotonic(), len(verdicts)
     assert harness.judged(verdicts) == starter.expected
-    after = [at for at in came_at if at >= struck]
-    gap = max((b - a for a, b in zip([struck, *after], after, strict=False)), default=0.0)
+    after = [at for at in came_at if at >= struck_at]
+    gap = max((b - a for a, b in zip([struck_at, *after], after, strict=False)), default=0.0)
     retried = sum(verdict["attempts"] > 1 for verdict in verdicts)
     bench.whole()
+    assert bench.retries > retries, "no worker held anything that it struck"
+    harness.wait_until(lambda: not any(map(harness.command_line, pids)), "what was struck has been replaced")
+    if fault in AT_ONCE:
+        # What came back is graded next, and does not wait for anything: not for the end of what waited already.
+        again = [index for index, verdict in enumerate(verdicts) if verdict["attempts"] > 1]
+        assert again
+        assert max(again) < (begun_before + len(verdicts)) // 2
     with capsys.disabled():
         print(
             f"\n{fault}: {retried} graded again, no verdict for {gap:.1f} s at the most, "
-            f"the last {came_at[-1] - struck:.1f} s after it, all workers back after {time.monotonic() - struck:.1f} s"
+            f"the last {came_at[-1] - struck_at:.1f} s after it, all workers back after "
+            f"{time.monotonic() - struck_at:.1f} s"
         )
