@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,10 @@ NO_DISCRIMINATING_TEST: dict[str, set[tuple[str, str]]] = {
     "starter": set(),
     "humaneval+": set(),
     "mbpp+": set(),
+    "humaneval": set(),
 }
+# HumanEval's own tests cost 30 s of CPU time, and are for fewer answers of the same tasks: only on request.
+SUITES = ["humaneval+", "mbpp+", *(["humaneval"] if os.environ.get("GRADER_ATTACKS") == "all" else [])]
 
 
 def passing(suite_name: str) -> set[tuple[str, str]]:
@@ -54,6 +58,6 @@ def test_no_stub_passes_a_task_of_the_starter_suite() -> None:
 
 
 @pytest.mark.dataset
-@pytest.mark.parametrize("suite_name", ["humaneval+", "mbpp+"])
+@pytest.mark.parametrize("suite_name", SUITES)
 def test_stubs_pass_only_the_tasks_known_to_test_nothing(suite_name: str, data_dir: Path) -> None:
     assert passing(suite_name) == NO_DISCRIMINATING_TEST[suite_name]
