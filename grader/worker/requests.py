@@ -7,6 +7,7 @@ is sent the run's ``Done``; the loop that owns the cell can so keep several samp
 from __future__ import annotations
 
 import marshal
+import re
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,6 +18,14 @@ from grader.sandbox.cell import Done, RunLimits
 
 Result = TypeVar("Result")
 Conversation = Generator["RunRequest", Done, Result]
+
+
+# A line that imports a module of grader.sandbox.runner.library; a program can be wrong about it and only be slower.
+_IMPORTS_LIBRARY = re.compile(
+    r"^[ \t]*(?:from|import)[ \t][^#\n]*\b"
+    r"(?:array|contextlib|copy|dataclasses|datetime|decimal|fractions|hashlib|json|statistics)\b",
+    re.MULTILINE,
+).search
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +43,9 @@ class RunRequest:
 
     @property
     def zygote(self) -> str:
-        """Which zygote forks it: a program that names numpy gets one that has imported it already."""
-        return "numpy" if "numpy" in self.payloads[0]["source"] else "plain"
+        """Which zygote forks it: what takes long to import, it has imported already."""
+        source = self.payloads[0]["source"]
+        return "numpy" if "numpy" in source else "library" if _IMPORTS_LIBRARY(source) else "plain"
 
     def encoded(self, limits: Limits, address_space: int, *, exact_clocks: bool = True) -> tuple[bytes, ...]:
         """Marshal the payloads for the sample processes; without ``exact_clocks`` they do not time themselves."""

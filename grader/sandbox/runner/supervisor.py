@@ -150,11 +150,13 @@ class Supervisor:
         return run
 
     def _zygote(self, name: str, *, calls: bool) -> zygote.Handle:
-        """The zygote that has a module ("plain": none), and for assertion tests both sides of a call."""
+        """The zygote of that name ("plain", or one of zygote.MODULES), and for assertion tests both sides of a call."""
         found = self._zygotes.get((name, calls))
         if found is None:
             found = (
-                self._zygote(name, calls=False).another(zygote.CALLS) if calls else self._plain.another(name)
+                self._zygote(name, calls=False).another(zygote.CALLS)
+                if calls
+                else self._plain.another(zygote.MODULES[name])
             )
             self._zygotes[name, calls] = found
         return found

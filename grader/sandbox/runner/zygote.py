@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .supervisor import Config
 
 CALLS = f"{__package__}.driver"
+MODULES = {"numpy": "numpy", "library": f"{__package__}.library"}  # that a zygote of this name imports
 _FORK, _WAIT, _ANOTHER = b"F", b"W", b"A"
 _OK, _FAILED = b"+", b"!"
 _PID = struct.Struct("<q")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import marshal
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from grader.errors import InputError
 from grader.limits import CPU_SHARE_OF_WALL, GIB, Limits
 from grader.sandbox.cell import Done
+from grader.sandbox.runner import library
 from grader.worker.requests import RunRequest, Usage, ending_of, function_payload, run_limits
 
 NAMES = [field.name for field in fields(Limits)]
@@ -67,6 +70,17 @@ def request(source: str) -> RunRequest:
 def test_a_program_that_names_numpy_is_forked_from_the_process_that_has_it():
     assert request("import numpy as np").zygote == "numpy"
     assert request("import math").zygote == "plain"
+
+
+def test_a_program_that_imports_a_large_module_is_forked_from_the_process_that_has_it():
+    tree = ast.parse(Path(library.__file__).read_text())
+    names = [name.name for node in tree.body if isinstance(node, ast.Import) for name in node.names]
+    assert len(names) > 5
+    for name in names:
+        for line in (f"import {name}", f"from {name} import *", f"def f():\n    import math, {name} as m"):
+            assert request(f"x = 1\n{line}\n").zygote == "library"
+    assert request("# json\nimport math  # not json\njson = 'import'").zygote == "plain"
+    assert request("import json\nimport numpy").zygote == "numpy"
 
 
 def test_a_payload_carries_its_own_limits():
