@@ -63,6 +63,11 @@ REWARD = typer.Option(
     "default, else binary.",
     metavar="REWARD",
 )
+CEILINGS = typer.Option(
+    help="The most that any request may give a sample: the JSON of an object of limits (docs/http.md); "
+    "GRADER_CEILINGS by default.",
+    metavar="JSON",
+)
 LOG_LEVEL = typer.Option(help="debug, info, warning, error or critical.")
 NO_JOBS = typer.Option("--no-jobs", help="Serve no jobs, and keep nothing on disk.")
 
@@ -88,6 +93,7 @@ def serve(
     no_jobs: Annotated[bool, NO_JOBS] = False,
     compat: Annotated[list[str] | None, COMPAT] = None,
     reward: Annotated[str | None, REWARD] = None,
+    ceilings: Annotated[str | None, CEILINGS] = None,
     log_level: Annotated[str, LOG_LEVEL] = "info",
 ) -> None:
     """Answer over HTTP until SIGTERM or Ctrl-C: then nothing new is begun, what runs ends, and the exit code is 0.
@@ -100,7 +106,7 @@ def serve(
     from grader.server.compat.catalogue import chosen_apis
     from grader.server.parts import standard_parts
     from grader.server.serve import run
-    from grader.server.settings import ServerSettings, reward_of
+    from grader.server.settings import ServerSettings, ceilings_of, reward_of
     from grader.server.settings import api_keys_file as keys_file_of_environment
     from grader.server.workers import warn_of_workers
     from grader.telemetry.logs import configure
@@ -113,6 +119,7 @@ def serve(
         allow_anonymous=allow_anonymous,
         suites=tuple(suite or ()),
         reward=reward_of(reward),
+        ceilings=ceilings_of(ceilings),
         max_body_bytes=max_body_bytes,
         max_connections=max_connections,
     )

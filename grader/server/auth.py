@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -206,14 +206,19 @@ async def caller_of(request: Request, key: GivenKey) -> Caller:
 
     Raises Refused with 401, 403 or 429.
     """
-    keys = service_of(request).keys
+    service = service_of(request)
+    keys = service.keys
     if keys is not None and key is None:
         # Browsers are not asked for Basic: they would send the key along with requests of other sites' pages.
         said = "an API key is needed: send Authorization: Bearer <key>, X-API-Key, or http://any:<key>@ in the URL"
         raise Refused(said, status=401, headers=_CHALLENGE)
     caller = Caller(Owner()) if keys is None or key is None else keys.caller(key)
     request.state.tenant = caller.owner.tenant
-    return caller
+    ceilings = service.settings.ceilings
+    if ceilings is None:
+        return caller
+    own = caller.owner.ceilings
+    return replace(caller, owner=replace(caller.owner, ceilings=own.within(ceilings) if own else ceilings))
 
 
 AnyCaller = Annotated[Caller, Depends(caller_of)]

@@ -12,10 +12,8 @@ nothing to guess, so nothing to slow down. Empty lines and lines that begin with
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import secrets
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +43,7 @@ class KeyLine(BaseModel):
 
     def limits_ceiling(self) -> Limits | None:
         """Return the ceilings as limits that bound what is named, and nothing else."""
-        if self.ceilings is None:
-            return None
-        open_ended: dict[str, Any] = {field.name: math.inf for field in fields(Limits)}
-        named = self.ceilings.model_dump(exclude_none=True)
-        return Limits(**{**open_ended, "idle_s": None, **named})
+        return None if self.ceilings is None else self.ceilings.ceilings()
 
 
 def key_hash(key: str) -> str:

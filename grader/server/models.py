@@ -8,7 +8,7 @@ document it, and a test holds the two against each other.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -65,7 +65,8 @@ class SampleIn(_Request):
 
 
 class LimitsIn(_Request):
-    """What one sample may use; what is left out has its default, and an API key's ceilings lower what is above them.
+    """What one sample may use; what is left out has its default, and the service's and an API key's ceilings lower what
+    is above them.
 
     Times are CPU seconds, except ``idle_s``: seconds in which a program neither runs nor waits for a processor.
     """
@@ -77,7 +78,7 @@ class LimitsIn(_Request):
     memory_bytes: int | None = Field(default=None, ge=16 * MIB, le=256 * GIB)
     answer_bytes: int | None = Field(default=None, ge=1024, le=GIB)
     stdout_bytes: int | None = Field(default=None, ge=1, le=16 * MIB)
-    threads: int | None = Field(default=None, ge=1, le=4096)
+    threads: int | None = Field(default=None, ge=1, le=Limits().threads)  # cells are made for so many
     tmp_bytes: int | None = Field(default=None, ge=4096, le=16 * GIB)
 
     def limits(self, ceilings: Limits | None = None) -> Limits:
@@ -85,6 +86,11 @@ class LimitsIn(_Request):
         given = {name: value for name, value in self.__dict__.items() if value is not None}
         limits = replace(Limits(), **given)
         return limits if ceilings is None else limits.within(ceilings)
+
+    def ceilings(self) -> Limits:
+        """Return limits that bound what is named here, and nothing else."""
+        open_ended: dict[str, Any] = {field.name: math.inf for field in fields(Limits)}
+        return Limits(**{**open_ended, "idle_s": None, **self.model_dump(exclude_none=True)})
 
 
 class GradeRequest(_Request):

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from grader.errors import InputError
-from grader.limits import MIB
+from grader.limits import MIB, Limits
 from grader.rewards import parse, spec_of_text
+from grader.server.models import LimitsIn
 
 KEYS_FILE_VARIABLE = "GRADER_API_KEYS_FILE"
 REWARD_VARIABLE = "GRADER_REWARD"
+CEILINGS_VARIABLE = "GRADER_CEILINGS"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +28,8 @@ class ServerSettings:
     that sends no whole request head for ``header_s``, no piece of a body for ``body_idle_s`` or no whole body for
     ``body_s``, or that reads nothing for ``write_s``; an idle one after ``keep_alive_s``. ``suites`` are
     loaded at the start: names, and paths of files to be served beside the catalogue's suites. ``reward``: the reward of
-    requests that name none, as ``grader.rewards.parse`` takes it.
+    requests that name none, as ``grader.rewards.parse`` takes it. ``ceilings`` lower the limits that any request asks
+    for; a key's own come on top.
 
     Raises InputError where settings contradict each other, and where the service could be reached from other machines
     without a key and ``allow_anonymous`` does not say that this is meant.
@@ -37,6 +42,7 @@ class ServerSettings:
     allow_anonymous: bool = False
     suites: tuple[str, ...] = ()
     reward: Any = None
+    ceilings: Limits | None = None
     max_body_bytes: int = 64 * MIB
     max_connections: int = 16_384
     header_s: float = 10.0
@@ -66,6 +72,22 @@ def reward_of(given: str | None) -> Any:
         return None if text is None else spec_of_text(text)
     except InputError as error:
         raise InputError(f"--reward (or {REWARD_VARIABLE}) {error}") from None
+
+
+def ceilings_of(given: str | None) -> Limits | None:
+    """Return the ceilings that ``--ceilings`` has, or else ``GRADER_CEILINGS``: the JSON of an object of limits."""
+    text = given or os.environ.get(CEILINGS_VARIABLE) or None
+    if text is None:
+        return None
+    try:
+        return LimitsIn.model_validate_json(text).ceilings()
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        place = ".".join(map(str, wrong["loc"]))
+        raise InputError(
+            f"--ceilings (or {CEILINGS_VARIABLE}) {place}: {wrong['msg']}; give JSON such as "
+            '{"memory_bytes": 2147483648}'
+        ) from None
 
 
 def api_keys_file() -> Path | None:

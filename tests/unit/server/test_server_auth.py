@@ -17,7 +17,7 @@ from grader.errors import InputError
 from grader.limits import MIB, Limits
 from grader.server import auth, keys
 from grader.server.auth import KeyRing, TokenBucket
-from grader.server.settings import ServerSettings, is_loopback
+from grader.server.settings import ServerSettings, ceilings_of, is_loopback
 
 
 @pytest.fixture
@@ -141,6 +141,27 @@ def test_the_tenant_weight_and_ceilings_are_the_keys(make_front, key_file):
     front.grade("x", headers=bearer(key), limits={"threads": 8, "time_floor_s": 7})
     assert (batches[0].tenant, batches[0].weight) == ("team", 3.0)
     assert batches[0].limits == Limits(memory_bytes=64 * MIB, threads=2, time_floor_s=7.0)
+
+
+def test_the_services_ceilings_hold_for_all_and_a_keys_own_on_top(make_front, key_file):
+    key = keys.add_key(key_file, "team", ceilings={"memory_bytes": 64 * MIB, "time_floor_s": 9})
+    ceilings = ceilings_of('{"memory_bytes": 134217728, "time_floor_s": 2}')
+    for headers, memory_bytes in ((bearer(key), 64 * MIB), ({}, 128 * MIB)):
+        file = key_file if headers else None
+        front = make_front(ServerSettings(api_keys_file=file, ceilings=ceilings))
+        batches = []
+        grade = front.grading.grade
+        front.grading.grade = lambda batch, grade=grade, batches=batches: (
+            batches.append(batch) or grade(batch)
+        )
+        front.grade("x", headers=headers, limits={"time_floor_s": 7})
+        assert batches[0].limits == Limits(memory_bytes=memory_bytes, time_floor_s=2.0)
+
+
+@pytest.mark.parametrize("text", ["{", '{"memory": 1}', '{"memory_bytes": 1}', "[]"])
+def test_ceilings_that_are_none_are_refused_at_the_start(text):
+    with pytest.raises(InputError, match="GRADER_CEILINGS"):
+        ceilings_of(text)
 
 
 def test_a_disabled_key_is_403(make_front, key_file, problem_in):
