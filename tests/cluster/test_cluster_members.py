@@ -167,9 +167,10 @@ def test_nothing_goes_by_the_wall_clock() -> None:
     root = Path(grader.__file__).parent
     for folder in ("dispatch", "engines", "worker", "sandbox"):
         for path in (root / folder).rglob("*.py"):
-            if (
-                path.name == "eviction.py"
-            ):  # compares the times of files, and keeps what was used lately either way
+            if path.name in (
+                "eviction.py",
+                "cgroup.py",
+            ):  # which tests/contracts/test_wall_clock.py gives reasons for
                 continue
             text = path.read_text("utf-8")
             for asked in ("time.time(", "time_ns()", "datetime.now", "CLOCK_REALTIME", "utcnow"):
