@@ -12,7 +12,7 @@ WALL = {"time", "time_ns", "localtime", "gmtime", "strftime", "ctime"}
 ALLOWED = {
     "client/steps.py": "Retry-After may be a date; how long that is waited for is bounded",
     "results.py": "the date in a file for people",
-    "sandbox/cgroup.py": "the age of another PID namespace's empty group: at the worst, a cell that starts is made again",
+    "sandbox/cgroup.py": "the age of another PID namespace's empty group: at worst a starting cell is made again",
     "server/jobs/database.py": "how long jobs and keys are kept; leases and order bear a clock that is set",
     "server/jobs/store.py": "a part of a job's id, which its order goes by",
     "telemetry/metrics.py": "a timestamp that is shown",
