@@ -33,6 +33,7 @@ from grader.sandbox.factory import CellSource
 from grader.sandbox.runner import wire
 from grader.suites.task import FunctionTests, StdioTest, StdioTests, Task, TestGroup
 from grader.worker.bundle import BundleStore
+from grader.worker.functions import reference_limits
 from grader.worker.grading import Policy, grade
 from grader.worker.prepare import prepare
 from grader.worker.program import Program
@@ -83,7 +84,7 @@ class Recorder:
     def prepare(self, task: Task, folder: Path) -> None:
         """Make the expected answers of a task, in a folder of their own; later grading is by these."""
         self.store = BundleStore(folder, SUITE.sha256, self._key)
-        self._converse(prepare(task, self.store))
+        self._converse(prepare(task, self.store, reference_limits()))
 
     def grade(self, task: Task, source: str, *, fail_fast: bool) -> dict[str, Any]:
         """Return the verdict; ``record`` has what was sent for it."""

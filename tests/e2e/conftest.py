@@ -21,7 +21,8 @@ from grader.sandbox import cgroup, rootfs
 from grader.suites import registry
 
 DEADLINE_S = 120.0
-_MAIN = "from grader.cli import main; main()"
+# A shell has what it runs in the background ignore Ctrl-C.
+_MAIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from grader.cli import main; main()"
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> Any:

@@ -23,6 +23,7 @@ _STARTED = wire.frame(wire.STARTED, b"")
 _SHORTEST_WAKE_S, _LONGEST_WAKE_S = 0.002, 0.025
 _LATE_S = 2 * _LONGEST_WAKE_S
 _LONGEST_START_S = 30.0
+_LONGEST_IN_KERNEL_S = 5.0  # of what looks idle
 _ASLEEP_LOOKS = 3
 
 
@@ -78,6 +79,7 @@ class Run:
         self._to_start = 0  # bytes of what says that the processes are set up
         self._shown = self._look_at = 0.0
         self._asleep = 0  # looks in a row
+        self._in_kernel_s = 0.0
         self._host_clock: HostClock | None = None
         self._tails = {"stdout": Tail(limits.stdout_bytes), "stderr": Tail(limits.stdout_bytes)}
         self._step, self._whole_group = Span(), Span()
@@ -240,7 +242,8 @@ class Run:
         """Kill a run that is idle by its clocks, when it is found asleep a few times in a row.
 
         Clocks do not show all that keeps a program waiting against its will: not for how long a hypervisor took its
-        processor away, nor how long the kernel had it wait for a disk or a lock. Who is kept so is not asleep. We look
+        processor away, nor how long the kernel had it wait for a disk or a lock. Who is kept so is not asleep; but
+        there are system calls that only wait inside the kernel, so that this is believed for a while only. We look
         when no program can foresee it, so that none can be awake just then.
         """
         if wall < self._look_at:
@@ -248,8 +251,12 @@ class Run:
         self._look_at = wall + 2 * _LONGEST_WAKE_S * os.urandom(1)[0] / 255
         if self._is_stopped():
             self.kill("stopped")
-        elif any(threads.is_awake(pid, self._proc) for pid in self._pids):
+            return
+        states = b"".join(threads.states(pid, self._proc) for pid in self._pids)
+        in_kernel = b"R" not in states and b"D" in states and self._in_kernel_s < _LONGEST_IN_KERNEL_S
+        if b"R" in states or in_kernel:
             self._excuse(_LONGEST_WAKE_S)  # as long as it is from one look to the next, on average
+            self._in_kernel_s += in_kernel * _LONGEST_WAKE_S
             self._asleep = 0
         else:
             self._asleep += 1

@@ -23,9 +23,10 @@ def is_exiting(pid: int, proc: int) -> bool:
     return all(int(stat.split()[_FLAGS]) & _PF_EXITING for stat in _thread_stats(pid, proc))
 
 
-def is_awake(pid: int, proc: int) -> bool:
-    """Whether a thread of a process is on a processor, waits for one, or for the kernel itself (a disk, a lock)."""
-    return any(stat[:1] in (b"R", b"D") for stat in _thread_stats(pid, proc))
+def states(pid: int, proc: int) -> bytes:
+    """The states of a process's threads, a letter each: R runs or waits for a processor, D waits inside the kernel (for
+    a disk, a lock), S sleeps."""
+    return b"".join(stat[:1] for stat in _thread_stats(pid, proc))
 
 
 def delay_ns(pid: int, proc: int) -> int:

@@ -153,7 +153,7 @@ _add("inodes", (46,), "The number of files is limited too.", calling("""
 _add("directories", (46,), "And of folders, however deep.", calling("""
     import os
     while True: os.mkdir("d"); os.chdir("d")
-    """), RUNTIME)  # fmt: skip
+    """), RUNTIME, TIME)  # fmt: skip
 _add("fallocate", (46,), "Space taken without writing.", calling("""
     import os
     os.posix_fallocate(os.open("big", os.O_CREAT | os.O_RDWR), 0, 1 << 34)

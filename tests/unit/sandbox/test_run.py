@@ -232,11 +232,11 @@ def test_what_a_program_does_while_its_answers_are_passed_on_is_charged_to_no_te
 
 @pytest.fixture
 def idler(monkeypatch):
-    """A run that is over its idle limit by the clocks; ``killed`` and ``awake`` are what it was and is."""
+    """A run that is over its idle limit by the clocks; ``killed`` is what it was, ``states`` those of its threads."""
     idler = counter()
-    idler._proc, idler._pids, idler.awake, idler.killed = -1, [0], False, []
+    idler._proc, idler._pids, idler.states, idler.killed = -1, [0], b"S", []
     idler._run_delay = clocks.RunDelay(-1)
-    monkeypatch.setattr(threads, "is_awake", lambda _pid, _proc: idler.awake)
+    monkeypatch.setattr(threads, "states", lambda _pid, _proc: idler.states)
     monkeypatch.setattr(threads, "is_stopped", lambda _pid, _proc: False)
     monkeypatch.setattr(idler, "kill", idler.killed.append)
     return idler
@@ -254,12 +254,20 @@ def test_a_program_that_sleeps_is_killed_soon_after_its_limit(idler):
     assert idler.killed[0] == "idle_limit"
 
 
-def test_a_program_that_the_kernel_or_a_hypervisor_keeps_waiting_is_not_idle(idler):
-    idler.awake = True
+def test_a_program_whose_processor_a_hypervisor_takes_away_is_not_idle(idler):
+    idler.states = b"SR"
     watch(idler, 0.0, 20.0)
     assert idler.killed == []
-    idler.awake = False
+    idler.states = b"SS"
     watch(idler, 20.0, 40.0)
+    assert idler.killed[0] == "idle_limit"
+
+
+def test_a_program_that_waits_inside_the_kernel_is_not_idle_for_a_while(idler):
+    idler.states = b"D"
+    watch(idler, 0.0, 4.0)
+    assert idler.killed == []
+    watch(idler, 4.0, 20.0)
     assert idler.killed[0] == "idle_limit"
 
 
