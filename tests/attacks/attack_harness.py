@@ -154,14 +154,14 @@ class Harness:
         """Bytes charged to the cell's group; 0 where there is none, or one that is gVisor's kernel's."""
         return (memory_of_group(inside) or 0) if self.backend.host_sees_samples else 0
 
-    def _cell_has_grown(self, inside: Inside, before: int) -> int:
-        """Bytes of the cell's group more than before; waits a second for what the kernel frees late."""
+    def _cell_keeps(self, inside: Inside, before: int, most: int) -> bool:
+        """Whether the cell's group has more than ``most`` bytes more than before; what the kernel frees late has a
+        second."""
         for _ in range(20):
-            grown = self._memory_of_cell(inside) - before
-            if grown <= MAX_LEFT:
-                break
+            if self._memory_of_cell(inside) - before <= most:
+                return False
             time.sleep(0.05)
-        return grown
+        return True
 
     @staticmethod
     def must_be_clean(verdict: dict[str, Any]) -> None:
@@ -189,8 +189,8 @@ class Harness:
         self.must_be_clean(self.grade(self.witness))
         if self.backend.keeps_cell(attack):
             assert self.state() == before, "processes or descriptors differ, or the cell is another"
-            assert self._cell_has_grown(before, left_before) <= MAX_LEFT, "memory is left in the cell"
-            assert self._cell_has_grown(before, self._group_memory) <= 2 * MAX_LEFT, "small steps"
+            assert not self._cell_keeps(before, left_before, MAX_LEFT), "memory is left in the cell"
+            assert not self._cell_keeps(before, self._group_memory, 2 * MAX_LEFT), "small steps"
         else:
             self._warm_up()
         assert self.worker_memory() - memory_before <= MAX_GROWTH
