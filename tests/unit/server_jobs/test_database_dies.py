@@ -63,6 +63,7 @@ class Clients:
         self.faults: list[str] = []
         self.made: set[str] = set()
         self.followed: list[str] = []
+        self.follows = False
 
     def __enter__(self) -> Clients:
         for thread in self._threads:
@@ -96,6 +97,7 @@ class Clients:
             httpx.Client(base_url=self._base, timeout=DEADLINE_S) as client,
             client.stream("GET", f"/v1/jobs/{self._job}/verdicts", params={"wait": True}) as answer,
         ):
+            self.follows = answer.status_code == 200
             self.followed.extend(answer.iter_lines())
 
     def all_have(self, status: int) -> Callable[[], bool]:
@@ -112,7 +114,10 @@ def test_jobs_go_on_when_the_database_is_back(
     wait_until(lambda: service.job(job)["recorded"], "some verdicts are recorded")
     seen = service.verdicts(job)
     with Clients(service, job) as clients:
-        wait_until(lambda: len(clients.statuses) == 5 and clients.made, "the clients are answered")
+        wait_until(
+            lambda: len(clients.statuses) == 5 and clients.made and clients.follows,
+            "the clients are answered",
+        )
         end(server)
         wait_until(clients.all_have(503), "the clients are told that the database is away")
         server.start()
