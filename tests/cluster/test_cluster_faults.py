@@ -140,8 +140,8 @@ FAULTS: dict[str, Callable[[Bench], list[int]]] = {
 }
 
 
-# These are noticed by the end of a process or a connection; a silence has to last before it is one.
-AT_ONCE = {"supervisor-killed", "cell-killed", "worker-killed", "all-workers-killed", "actor-killed"}
+# These are noticed by the end of a process that we wait for; Ray, and a silence, take their time.
+AT_ONCE = {"supervisor-killed", "cell-killed", "worker-killed"}
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_fault_changes_no_verdict(
         # What came back is graded next, and does not wait for anything: not for the end of what waited already.
         again = [index for index, verdict in enumerate(verdicts) if verdict["attempts"] > 1]
         assert again
-        assert max(again) < (begun_before + len(verdicts)) // 2
+        assert max(again) < len(verdicts) - (len(verdicts) - begun_before) // 10
     with capsys.disabled():
         print(
             f"\n{fault}: {retried} graded again, no verdict for {gap:.1f} s at the most, "
