@@ -96,8 +96,11 @@ class DockerCell(Cell):
                 client, limits, runtime=self.runtime, gvisor=self._gvisor, processors=client.info()["NCPU"],
                 by_user=self._by_user,
             )  # fmt: skip
+            # Named by us: where the daemon goes away before it has answered, the container is still found and removed.
+            self._container = f"grader-{secrets.token_hex(16)}"
             self._container = client.create_container(
                 self.image.id,
+                name=self._container,
                 host_config=options,
                 hostname="cell",
                 user="0:0" if self._by_user else f"{wire.CELL_USER}:{wire.CELL_USER}",

@@ -132,8 +132,14 @@ def explain(doing: str, error: str) -> str:
 
 
 def attach(client: Any, container: str) -> socket.socket:
-    """Return the connection to a container's standard input and (multiplexed) output and error."""
-    attached = client.attach_socket(container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+    """Return the connection to a container's standard input and (multiplexed) output and error.
+
+    Raises the SDK's errors, and ConnectionError where the daemon has closed the connection already.
+    """
+    try:
+        attached = client.attach_socket(container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+    except AttributeError as error:  # the SDK reaches through an answer whose connection is gone
+        raise ConnectionError("the daemon closed the connection to the container") from error
     raw: socket.socket = attached._sock
     pipe = raw.dup()
     # The SDK's objects around the connection keep each other alive, and close nothing by themselves.

@@ -7,6 +7,7 @@ samples, and in one-shot mode after every run. When one is lost, its owner's nex
 from __future__ import annotations
 
 import atexit
+import logging
 import threading
 import time
 from collections import deque
@@ -21,6 +22,8 @@ _LOOK_S = 0.5  # between two looks at the spares
 _TRY_AGAIN_S = 0.5
 _WAKE_S = 0.01  # while a run waits for a fresh cell
 _LINGER_S = 10.0  # a pool that nobody uses ends
+
+_log = logging.getLogger("grader.sandbox")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,7 @@ class WarmPool:
                 self._spares.clear()
                 self._changed.notify_all()
             for cell in cells:
-                cell.close()
+                _destroy(cell)
 
     def _step(self) -> bool:
         """Do what is most wanted; returns whether it is time to end."""
@@ -164,7 +167,7 @@ class WarmPool:
                 self._changed.wait(_LOOK_S)
             retired = self._retired.popleft() if self._retired and not wanted else None
         if retired is not None:
-            retired.close()
+            _destroy(retired)
         elif wanted:
             self._add()
         if time.monotonic() - self._looked_at >= _LOOK_S:
@@ -182,9 +185,12 @@ class WarmPool:
     def _add(self) -> None:
         try:
             spare = Spare(self._make(), time.monotonic())
-        except InfrastructureError as error:
+        except Exception as error:
+            if not isinstance(error, InfrastructureError):
+                # Whoever waits for a cell is to hear of it, and the next one may be made.
+                _log.exception("a cell could not be made for a reason that was not foreseen")
             with self._changed:
-                self._error = str(error)
+                self._error = str(error) or repr(error)
                 self._failing_since = self._failing_since or time.monotonic()
                 self._changed.notify_all()
                 if not self._ending:
@@ -207,7 +213,7 @@ class WarmPool:
                     self._spares.append(spare)
                     self._changed.notify_all()
             else:
-                spare.cell.close()
+                _destroy(spare.cell)
 
     def _is_fit(self, spare: Spare) -> bool:
         if time.monotonic() - spare.made_at > self.renewal.max_age_s:
@@ -217,6 +223,16 @@ class WarmPool:
             return not spare.cell.receive(0)  # no run, so no event of one
         except CellLostError:
             return False
+        except Exception:
+            _log.exception("a spare cell could not be looked at for a reason that was not foreseen")
+            return False
+
+
+def _destroy(cell: Cell) -> None:
+    try:
+        cell.close()
+    except Exception:
+        _log.exception("a cell could not be destroyed")
 
 
 _pools: dict[Hashable, WarmPool] = {}

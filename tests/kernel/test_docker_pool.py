@@ -222,6 +222,23 @@ def test_a_pool_is_refused_where_there_are_no_containers(tmp_path):
         Renewal(spares=0)
 
 
+@pytest.mark.parametrize("step", ["create_container", "attach_socket"])
+def test_a_daemon_that_goes_away_before_it_has_answered_leaves_no_container(docker, monkeypatch, step):
+    import docker as sdk
+
+    original = getattr(sdk.APIClient, step)
+
+    def cut_off(self, *arguments, **options):
+        original(self, *arguments, **options)
+        raise {"create_container": ConnectionError, "attach_socket": AttributeError}[step]("no raw socket")
+
+    monkeypatch.setattr(sdk.APIClient, step, cut_off)
+    before = own_containers()
+    with pytest.raises(docker_engine.DaemonAwayError):
+        DockerCell(LIMITS)
+    assert own_containers() == before
+
+
 # A daemon of this test's own, since it is killed
 
 

@@ -7,11 +7,12 @@ import fcntl
 import functools
 import logging
 import os
+import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -49,6 +50,8 @@ class Database:
         self.is_shared = self.url.get_backend_name() == "postgresql"
         self._lock: int | None = None
         self._engine: Engine | None = None
+        self._abandoned = False
+        self._open: set[Any] = set()  # connections to a server, as its driver has them
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="grader-jobs")
 
     async def ask(
@@ -78,6 +81,17 @@ class Database:
         except BaseException:
             self.close()
             raise
+
+    def abandon(self) -> None:
+        """Have everything that waits for a database server fail at once, now and from now on; for one that is silent.
+
+        A file's transactions are left alone: none waits for longer than the busy timeout.
+        """
+        self._abandoned = True
+        for connection in list(self._open):
+            # Closed by somebody else, or being closed just now.
+            with suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as ours:
+                ours.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Wait for what is under way, close every connection and let other processes have the file."""
@@ -123,7 +137,7 @@ class Database:
                     _log.warning("the jobs' database is not made smaller now: %s", error)
 
     def _connected(self) -> Engine:
-        if self._engine is None:
+        if self._engine is None or self._abandoned:
             raise StoreUnavailableError("the jobs' database is closed: the server is stopping")
         return self._engine
 
@@ -135,7 +149,7 @@ class Database:
 
     def _postgresql(self) -> Engine:
         try:
-            return sa.create_engine(
+            engine = sa.create_engine(
                 self.url.set(drivername="postgresql+psycopg"),
                 pool_pre_ping=True,
                 connect_args={
@@ -147,6 +161,10 @@ class Database:
             raise InputError(
                 "a PostgreSQL database needs the driver: pip install '.[postgresql]' in the grader's source folder"
             ) from error
+        event.listen(engine, "connect", lambda connection, _record: self._open.add(connection))
+        for end in ("close", "detach", "close_detached"):
+            event.listen(engine, end, lambda connection, *_: self._open.discard(connection))
+        return engine
 
     def _make_tables(self) -> None:
         with self.write() as connection:

@@ -76,7 +76,8 @@ class Recorder:
 
         Not to be cancelled: a group of which nobody hears whether it was recorded would be taken for unrecorded.
         """
-        while not self._closing:
+        # What came while a group was being recorded is recorded, too, before the end.
+        while not self._closing or self._waiting:
             await self._wake.wait()
             if not self._closing:
                 await asyncio.sleep(self._group_s)

@@ -30,6 +30,7 @@ from grader.telemetry.logs import bound
 
 _MOST_FAILURES = 3
 _MISSING_DATA_S = 30.0
+_LAST_WORDS_S = 10.0  # for a database that does not answer, when the service stops
 _MOST_REMEMBERED = 10_000  # other replicas finish jobs that were accepted here, too
 
 _Given = ParamSpec("_Given")
@@ -96,7 +97,17 @@ class JobRunner:
         self._loops = [asyncio.create_task(loop) for loop in (self._claim(), self._renew(), self._sweep())]
 
     async def close(self) -> None:
-        """Stop working, record what has been graded, and let other replicas have the jobs at once."""
+        """Stop working, record what has been graded, and let other replicas have the jobs at once.
+
+        A database server that is silent is given up after 10 s: the jobs' leases run out by themselves.
+        """
+        patience = asyncio.get_running_loop().call_later(_LAST_WORDS_S, self.database.abandon)
+        try:
+            await self._close()
+        finally:
+            patience.cancel()
+
+    async def _close(self) -> None:
         tasks = [*self._loops, *self._running.values()]
         for task in tasks:
             task.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from types import SimpleNamespace
 
@@ -87,3 +88,29 @@ def test_every_way_to_grade_in_containers_limits_their_age_and_runs(monkeypatch)
     assert renewal("namespaces") is renewal(None) is None
     monkeypatch.setenv("GRADER_SANDBOX", "docker")
     assert renewal(None) == Renewal(spares_after_s=5.0)
+
+
+def test_an_error_that_nobody_foresaw_costs_one_cell_and_not_the_pool(monkeypatch, caplog):
+    monkeypatch.setattr(pool, "_TRY_AGAIN_S", 0.01)
+    closed = []
+
+    def broken(*_):
+        raise AttributeError("nobody foresaw this")
+
+    def close():
+        closed.append(1)
+        broken()
+
+    with warm(monkeypatch, spares=1) as (cells, maker):
+        make, cells._make = cells._make, broken
+        asked = threading.Thread(target=cells.take)
+        asked.start()
+        until(lambda: "could not be made" in caplog.text)
+        cells._make = lambda: SimpleNamespace(check_alive=broken, receive=lambda _: [], close=close)
+        until(lambda: closed)  # looked at, and destroyed
+        cells._make = make
+        until(lambda: maker.made)
+        assert cells.take()
+        asked.join()
+    assert "could not be looked at" in caplog.text
+    assert "could not be destroyed" in caplog.text

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from grader.sandbox.liveness import descendants
+
 START_S = 120
 
 
@@ -59,6 +61,17 @@ class Server:
     def kill(self) -> None:
         """Kill the postmaster, as the kernel does when memory is short; its children notice by themselves."""
         os.kill(int((self._data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Have it answer nobody, and close no connection."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: int) -> None:
+        for pid in descendants(int((self._data / "postmaster.pid").read_text().split()[0])):
+            os.kill(pid, number)
 
     def new_database(self) -> str:
         """Return the URL of an empty database."""

@@ -154,3 +154,18 @@ def test_service_can_be_stopped_while_the_database_is_away(service: JobService, 
     verdicts = service.verdicts(job, wait=True)
     assert verdicts[: len(seen)] == seen
     assert sorted(v["sample_id"] for v in verdicts) == sorted(f"s{n}" for n in range(SAMPLES))
+
+
+def test_service_can_be_stopped_while_the_database_answers_nothing(service: JobService, server: Server) -> None:
+    job = service.post(body_of(SAMPLES))["id"]
+    wait_until(lambda: service.job(job)["recorded"], "some verdicts are recorded")
+    seen = service.verdicts(job)
+    server.freeze()
+    try:
+        assert service.kill(signal.SIGTERM) == 0
+    finally:
+        server.thaw()
+    service.start()
+    verdicts = service.verdicts(job, wait=True)
+    assert verdicts[: len(seen)] == seen
+    assert sorted(v["sample_id"] for v in verdicts) == sorted(f"s{n}" for n in range(SAMPLES))

@@ -90,3 +90,26 @@ def test_verdicts_wait_for_a_database_that_is_gone(ledger):
 
     recording(ledger, scenario)
     assert ledger.recorded == [("a", 1)]
+
+
+def test_what_comes_while_the_last_group_is_recorded_is_recorded_too(ledger):
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    ask = ledger.ask
+
+    async def slow(*arguments):
+        begun.set()
+        await go_on.wait()
+        await ask(*arguments)
+
+    ledger.ask = slow
+
+    async def scenario(recorder):
+        lease = lease_on("a")
+        await recorder.put(lease, 1)
+        await begun.wait()
+        await recorder.put(lease, 2)
+        recorder.close()
+        go_on.set()
+
+    recording(ledger, scenario)
+    assert ledger.recorded == [("a", 1), ("a", 2)]
