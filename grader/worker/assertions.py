@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from grader.errors import SuiteError
 from grader.judge.stream import AnswerStream
 from grader.judge.verdict import GroupOutcome, group_outcomes
 from grader.limits import Limits
+from grader.sandbox.cell import RunLimits
 from grader.sandbox.runner import wire
 from grader.sandbox.runner.encoding import encode
 from grader.suites.task import AssertionTests, Task, TestGroup
-from grader.worker.bundle import expected_stream
+from grader.worker.bundle import BundleStore, expected_stream
 from grader.worker.requests import Conversation, RunRequest, Usage, ending_of, run_limits
 
 
 @dataclass(slots=True)
 class AssertionGrading:
-    """The grading of one program by test source. One pair of processes a group."""
+    """The grading of one program by test source. One pair of processes a group.
+
+    ``times``: CPU seconds that the reference needs for each test of a group; empty where there is no reference.
+    """
 
     task: Task
     groups: Sequence[TestGroup]
     source: str
+    times: Mapping[str, Sequence[float]]
     limits: Limits
     fail_fast: bool
     usage: Usage = field(default_factory=Usage)
@@ -50,22 +55,16 @@ class AssertionGrading:
             fail_fast=self.fail_fast,
             from_driver=True,
         )
-        candidate = {"mode": "candidate", "source": self.source}
-        driver = {
-            "mode": "driver",
-            "source": "",
-            "reference": self.task.reference,
-            "entry_point": self.task.entry_point,
-            "setup": group.tests.setup,
-            "tests": tests,
-            "stop_at_error": self.fail_fast,
-        }
-        done = yield RunRequest(
-            payloads=(candidate, driver),
-            limits=run_limits(self.limits, {}),
-            group_sizes=(len(tests),),
-            on_data=stream.feed,
+        times = self.times.get(group.name, ())
+        done = yield _request(
+            self.task,
+            group.tests,
+            tests,
+            self.source,
+            limits=_limits(self.limits, times),
             memory_bytes=self.limits.memory_bytes,
+            stop_at_error=self.fail_fast,
+            on_data=stream.feed,
         )
         self.usage.add(done)
         if (broken := stream.broken_tests) is not None:
@@ -78,3 +77,76 @@ class AssertionGrading:
         )[0]
         assert outcome is not None
         return outcome
+
+
+# Below this, a test's share of its group's time is not worth a pair of processes: the whole stands for each.
+_WORTH_A_RUN_EACH_S = 0.1
+
+
+def prepare_assertions(task: Task, store: BundleStore, limits: Limits) -> Conversation[None]:
+    """Measure what the task's reference needs for each assertion test, and write that.
+
+    A reference that fails a test, or is stopped, has needed what it used until then.
+    """
+    times: dict[str, list[float]] = {}
+    for group in task.groups:
+        if isinstance(group.tests, AssertionTests):
+            tests = list(group.tests.tests)
+            whole_s = yield from _reference_s(task, group.tests, tests, limits)
+            times[group.name] = [whole_s] * len(tests)
+            if len(tests) > 1 and whole_s > _WORTH_A_RUN_EACH_S:
+                for index, test in enumerate(tests):
+                    times[group.name][index] = yield from _reference_s(task, group.tests, [test], limits)
+    store.write_assertion_times(task, times)
+
+
+def _reference_s(task: Task, group: AssertionTests, tests: list[str], limits: Limits) -> Conversation[float]:
+    done = yield _request(
+        task,
+        group,
+        tests,
+        task.reference,
+        limits=run_limits(limits, {}),
+        memory_bytes=limits.memory_bytes,
+        stop_at_error=False,
+        on_data=lambda _data: False,
+    )
+    return done.cpu_s
+
+
+def _limits(limits: Limits, times: Sequence[float]) -> RunLimits:
+    shortest = limits.test_time_s(0.0)
+    longer = {
+        index: limit for index, time in enumerate(times) if (limit := limits.test_time_s(time)) > shortest
+    }
+    return run_limits(limits, longer, reference_s=sum(times))
+
+
+def _request(
+    task: Task,
+    group: AssertionTests,
+    tests: list[str],
+    source: str,
+    *,
+    limits: RunLimits,
+    memory_bytes: int,
+    stop_at_error: bool,
+    on_data: Callable[[bytes], bool],
+) -> RunRequest:
+    candidate = {"mode": "candidate", "source": source}
+    driver = {
+        "mode": "driver",
+        "source": "",
+        "reference": task.reference,
+        "entry_point": task.entry_point,
+        "setup": group.setup,
+        "tests": tests,
+        "stop_at_error": stop_at_error,
+    }
+    return RunRequest(
+        payloads=(candidate, driver),
+        limits=limits,
+        group_sizes=(len(tests),),
+        on_data=on_data,
+        memory_bytes=memory_bytes,
+    )

@@ -24,7 +24,7 @@ from pathlib import Path
 from grader.errors import InfrastructureError
 from grader.judge.stream import Expected
 from grader.sandbox.runner import wire
-from grader.suites.task import FunctionTests, StdioTests, Task
+from grader.suites.task import AssertionTests, FunctionTests, StdioTests, Task
 
 # Part of every bundle's place on disk: raise it when encoding, bundle format or comparison data change.
 _FORMAT = 6
@@ -199,7 +199,26 @@ class BundleStore:
         """Return the files with what the task's tests need; other folders can be filled with copies of them."""
         kinds = {type(group.tests) for group in task.groups}
         paths = {FunctionTests: self.path(task), StdioTests: self._stdio_path(task)}
+        if task.reference:
+            paths[AssertionTests] = self._times_path(task)
         return [path for kind, path in paths.items() if kind in kinds]
+
+    def _times_path(self, task: Task) -> Path:
+        return self.path(task).with_suffix(".assertions.json")
+
+    def open_assertion_times(self, task: Task) -> dict[str, list[float]]:
+        """Read the reference's CPU seconds for each assertion test of each group; {} without a reference."""
+        if not task.reference:
+            return {}
+        try:
+            times: dict[str, list[float]] = json.loads(self._times_path(task).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise self._unreadable(task, self._times_path(task), error) from error
+        return times
+
+    def write_assertion_times(self, task: Task, times: Mapping[str, Sequence[float]]) -> None:
+        """Write the reference's CPU seconds for each assertion test of each group."""
+        self._write(self._times_path(task), [json.dumps(times).encode()])
 
     def _stdio_path(self, task: Task) -> Path:
         return self.path(task).with_suffix(".stdio.json")

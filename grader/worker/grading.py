@@ -94,9 +94,10 @@ def _grade_segment(
             ).run()
         )
     assert kind is AssertionTests
+    times = store.open_assertion_times(task)
     return (
         yield from AssertionGrading(
-            task, groups, program.source, policy.limits, policy.fail_fast, usage
+            task, groups, program.source, times, policy.limits, policy.fail_fast, usage
         ).run()
     )
 

@@ -16,7 +16,8 @@ from grader.sandbox.runner.decoding import DecodeError, Foreign, decode
 from grader.sandbox.runner.encoding import encode
 from grader.sandbox.runner.function import encode_bounded
 from grader.status import Status
-from grader.suites.task import FunctionTests, StdioTests, Task
+from grader.suites.task import AssertionTests, FunctionTests, StdioTests, Task
+from grader.worker.assertions import prepare_assertions
 from grader.worker.bundle import BundleStore, Header, StdioAnswers, encode_inputs, expected_stream
 from grader.worker.functions import comparison_needs_value, split_frames
 from grader.worker.requests import Conversation, RunRequest, collect_into, function_payload, run_limits
@@ -32,6 +33,8 @@ def prepare(task: Task, store: BundleStore, limits: Limits) -> Conversation[None
         yield from _prepare_functions(task, store, limits)
     if any(isinstance(group.tests, StdioTests) for group in task.groups):
         yield from _prepare_stdio(task, store, limits)
+    if task.reference and any(isinstance(group.tests, AssertionTests) for group in task.groups):
+        yield from prepare_assertions(task, store, limits)
 
 
 def _prepare_stdio(task: Task, store: BundleStore, limits: Limits) -> Conversation[None]:

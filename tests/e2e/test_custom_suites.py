@@ -191,3 +191,42 @@ def test_long_programs_that_print_much(command, tools, tmp_path, suite):
     verdicts = command.score(tools.write_lines(tmp_path / "long.jsonl", rows), suite, "--no-cache")
     assert [verdict["status"] for verdict in verdicts] == ["passed"] * 12
     assert {len(verdict["stdout_tail"]) for verdict in verdicts} == {64 * 1024}
+
+
+SPIN = "import time\nend = time.process_time() + 0.5\nwhile time.process_time() < end: pass\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "tests"),
+    [
+        ("function", [{"args": [1]}, {"args": [7]}]),
+        ("assertions", ["assert f(1) == 2", "assert f(7) == 14"]),
+        ("stdio", [{"stdin": "1"}, {"stdin": "7"}]),
+    ],
+)
+def test_a_slow_reference_makes_for_a_longer_limit(command, tools, tmp_path, kind, tests):
+    """Half a second for the second test, where the floor is a tenth of that; and no more than four times as much."""
+    slow = SPIN.replace("\n", "\n        ")
+    body = f"    if n == 7:\n        {slow}pass\n"
+    if kind == "stdio":
+        program = (
+            f"n = int(input())\nif n == 7:\n    {SPIN.replace(chr(10), chr(10) + '    ')}\nprint(2 * n)\n"
+        )
+        hanging = "while True: pass"
+    else:
+        program, hanging = f"def f(n):\n{body}    return 2 * n\n", "def f(n):\n    while True: pass\n"
+    task = {
+        "task_id": "T/0",
+        "reference": program,
+        "groups": [{"name": "base", "kind": kind, "tests": tests}],
+    }
+    task |= {} if kind == "stdio" else {"entry_point": "f"}
+    suite = tools.write_lines(tmp_path / "suite.jsonl", [task])
+    rows = [
+        {"task_id": "T/0", "sample_id": name, "solution": source}
+        for name, source in (("right", program), ("hangs", hanging))
+    ]
+    verdicts = command.score(tools.write_lines(tmp_path / "rows.jsonl", rows), suite, "--time-floor", "0.1")
+    found = {verdict["sample_id"]: verdict for verdict in verdicts}
+    assert found["right"]["status"] == "passed", found["right"]["error"]
+    assert found["hangs"]["status"] == "time_limit"

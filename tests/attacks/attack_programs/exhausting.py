@@ -150,7 +150,7 @@ _add("disk-full-swallowed", (46, 54), "Filled again and again.", calling("""
 _add("inodes", (46,), "The number of files is limited too.", calling("""
     for number in range(10**6): open(str(number), "w").close()
     """), RUNTIME)  # fmt: skip
-_add("directories", (46,), "And of folders, however deep.", calling("""
+_add("directories", (46,), "And of folders, however deep; landlock looks at all above, so the deepest take the time.", calling("""
     import os
     while True: os.mkdir("d"); os.chdir("d")
     """), RUNTIME, TIME)  # fmt: skip

@@ -156,7 +156,9 @@ def test_service_can_be_stopped_while_the_database_is_away(service: JobService, 
     assert sorted(v["sample_id"] for v in verdicts) == sorted(f"s{n}" for n in range(SAMPLES))
 
 
-def test_service_can_be_stopped_while_the_database_answers_nothing(service: JobService, server: Server) -> None:
+def test_service_can_be_stopped_while_the_database_answers_nothing(
+    service: JobService, server: Server
+) -> None:
     job = service.post(body_of(SAMPLES))["id"]
     wait_until(lambda: service.job(job)["recorded"], "some verdicts are recorded")
     seen = service.verdicts(job)
