@@ -37,7 +37,9 @@ else
         [ "$result" -eq 0 ] || [ "$result" -eq 5 ] || status=$result
     done
     result=0
-    "$python" -m pytest -n auto --ignore=tests/cluster --ignore=$clock "$@" || result=$?
+    # Half as many again as processors: tests wait for containers, services and limits half of their time.
+    processes=$(($(nproc) * 3 / 2))
+    "$python" -m pytest -n "$processes" --ignore=tests/cluster --ignore=$clock "$@" || result=$?
     [ "$result" -eq 0 ] || status=$result
 fi
 
