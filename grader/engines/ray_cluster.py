@@ -32,6 +32,7 @@ _CONNECT_S = 10.0
 _OLDEST = (2, 59)  # from here on, a local cluster demands a token by default
 _END_S = 10.0
 _PREFIX = "grader-ray-"
+_FOLDER = "GRADER_RAY_FOLDER"  # in the environment of all that a cluster of our own has started
 _Process = tuple[int, str]  # its id and start time: ids are used again
 # Ray keeps the first token that it sees for as long as the process lives.
 _TOKEN = secrets.token_hex(32)
@@ -91,10 +92,11 @@ class Cluster:
     def _start(self, slots: int) -> None:
         import ray
 
-        _remove_folders_of_the_dead()
+        _remove_what_the_dead_left()
         # Ray's sockets are in it, and their paths must be short.
         self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
-        with _environment(_secured()), _said_by_ray("a local Ray cannot be started"):
+        environment = _secured() | {_FOLDER: str(self._folder)}
+        with _environment(environment), _said_by_ray("a local Ray cannot be started"):
             ray.init(
                 address="local",
                 num_cpus=0,  # workers take a place each, and no CPU of Ray's: nothing else is started in advance
@@ -138,7 +140,9 @@ class Cluster:
         for process in list(self._processes):
             self._processes |= {_identified(pid) for pid in descendants(process[0])}
         ray.shutdown()
-        _end_all(self._processes)
+        if self._folder:
+            self._processes |= _started_in(self._folder)
+        _end_all(self._processes, _END_S)
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -253,9 +257,19 @@ def _belongs_to(pid: int, folder: Path) -> bool:
         return False
 
 
-def _end_all(processes: set[_Process]) -> None:
+def _started_in(folder: Path) -> set[_Process]:
+    """The processes of the cluster with this folder, however they call themselves and whoever is their parent now."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"{_FOLDER}={folder}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.add(_identified(int(process.name)))
+    return found
+
+
+def _end_all(processes: set[_Process], patience_s: float) -> None:
     """Wait until processes are gone; kill those that take too long."""
-    until = time.monotonic() + _END_S
+    until = time.monotonic() + patience_s
     while alive := [process for process in processes if _is_alive(process)]:
         if time.monotonic() > until:
             for pid, _ in alive:
@@ -283,8 +297,12 @@ def _stat(pid: int) -> tuple[str, str]:
     return fields[0], fields[19]
 
 
-def _remove_folders_of_the_dead() -> None:
+def _remove_what_the_dead_left() -> None:
+    """End clusters, and remove their folders, whose process was killed. Most of Ray's processes notice that by
+    themselves; on a busy machine not all do.
+    """
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
         pid = folder.name.removeprefix(_PREFIX).split("-")[0]
         if pid.isdecimal() and not Path("/proc", pid).exists():
+            _end_all(_started_in(folder), 0.0)
             shutil.rmtree(folder, ignore_errors=True)
