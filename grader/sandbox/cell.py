@@ -301,8 +301,11 @@ class Cell(ABC):
             raise CellLostError(f"the {self.backend} cell could not set up a sample's process: {text}")
         if facts["ended"] == "stopped":
             raise CellLostError(f"a sample's process in the {self.backend} cell was stopped from outside")
-        killed_by_kernel = facts["ended"] == "signalled" and 9 in (facts["signal"], -facts["driver_code"])
-        memory_kill = killed_by_kernel and self._memory_killed_since()
+        # Asked whatever else ended the run, or a kill that came with it would be taken for the next run's.
+        unclean = facts["ended"] != "exited" or facts["driver_code"] != 0
+        killed_by_kernel = unclean and self._memory_killed_since()
+        is_its_end = facts["ended"] == "signalled" and 9 in (facts["signal"], -facts["driver_code"])
+        memory_kill = killed_by_kernel and is_its_end
         if facts["outside"] and not memory_kill:
             raise CellLostError(f"a sample's process in the {self.backend} cell was killed from outside")
         return Done(
