@@ -6,6 +6,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 BEGAN := $(shell date +%s)
+# What pip does for a package that it copies: else every process compiles the source anew where PYTHONDONTWRITEBYTECODE
+# is set, as in many containers.
+COMPILE := $(BIN)/python -m compileall -q grader
 PRINT_STARTER_SAMPLES := from grader.suites import registry; print(registry.starter_samples_path())
 
 .DEFAULT_GOAL := help
@@ -25,11 +28,13 @@ $(VENV)/.made: scripts/make-venv.sh
 $(VENV)/.installed: pyproject.toml $(VENV)/.made
 	@echo 'Installing the grader into $(VENV).'
 	@$(PIP_INSTALL) --editable .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.made
 	@echo 'Installing the grader and its development tools into $(VENV).'
 	@$(PIP_INSTALL) --editable '.[dev]'
+	@$(COMPILE)
 	@touch $@ $(VENV)/.installed
 
 quickstart: $(VENV)/.installed

@@ -48,23 +48,33 @@ def bootstrap_ci95(columns: Sequence[Sequence[float]]) -> list[tuple[float, floa
 def _totals(values: Sequence[int]) -> list[int]:
     """The sum of each resample; by counting, where few tasks differ: then no resample is summed up value by value."""
     tasks, kinds = len(values), list(dict.fromkeys(values))
-    if tasks > _COUNTED_TASKS or len(kinds) > _COUNTED_KINDS:
+    if tasks > _COUNTED_TASKS:
         draw = random.Random(SEED).choices  # noqa: S311 - statistics, not secrets
         return [sum(draw(values, k=tasks)) for _ in range(RESAMPLES)]
+    begins = range(0, RESAMPLES * tasks, tasks)
+    if len(kinds) > _COUNTED_KINDS:
+        every = _draws(tasks)
+        return [sum(map(values.__getitem__, every[begin : begin + tasks])) for begin in begins]
     kind_of_task = bytes(kinds.index(value) for value in values).ljust(256)
     drawn = _draws(tasks).translate(kind_of_task)
     weights = [(value, bytes((kind,))) for kind, value in enumerate(kinds) if value]
     return [
-        sum(value * drawn.count(kind, begin, begin + tasks) for value, kind in weights)
-        for begin in range(0, RESAMPLES * tasks, tasks)
+        sum(value * drawn.count(kind, begin, begin + tasks) for value, kind in weights) for begin in begins
     ]
 
 
 @lru_cache(maxsize=32)
 def _draws(tasks: int) -> bytes:
-    """Which tasks each resample draws, one byte a task."""
-    draw = random.Random(SEED).choices  # noqa: S311 - statistics, not secrets
-    return b"".join(bytes(draw(range(tasks), k=tasks)) for _ in range(RESAMPLES))
+    """Which tasks each resample draws, one byte a task. Random bytes are numbered modulo the tasks; those above the
+    last whole multiple are thrown away, so that every task is as likely as the others."""
+    fair = 256 - 256 % tasks
+    number = bytes(byte % tasks for byte in range(256))
+    unfair = bytes(range(fair, 256))
+    source = random.Random(SEED)  # noqa: S311 - statistics, not secrets
+    drawn = b""
+    while len(drawn) < RESAMPLES * tasks:
+        drawn += source.randbytes(RESAMPLES * tasks).translate(number, unfair)
+    return drawn[: RESAMPLES * tasks]
 
 
 def _percentiles(means: list[float]) -> tuple[float, float]:

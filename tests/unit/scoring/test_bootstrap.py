@@ -1,11 +1,11 @@
-import random
 import statistics
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grader.scoring.bootstrap import RESAMPLES, SEED, bootstrap_ci95
+from grader.scoring.bootstrap import RESAMPLES, _draws, bootstrap_ci95
 
 values = st.floats(0, 1)
 
@@ -20,9 +20,20 @@ def test_each_column_is_as_if_it_were_alone(columns):
 
 def test_it_is_the_plain_percentile_bootstrap():
     column = [0.0, 0.2, 0.9, 1.0, 0.5]
-    draw = random.Random(SEED)
-    means = sorted(statistics.fmean(draw.choices(column, k=5)) for _ in range(RESAMPLES))
+    drawn = _draws(5)
+    resamples = [[column[task] for task in drawn[begin : begin + 5]] for begin in range(0, len(drawn), 5)]
+    means = sorted(map(statistics.fmean, resamples))
+    assert len(means) == RESAMPLES
     assert bootstrap_ci95([column]) == [pytest.approx((means[25], means[-26]))]
+
+
+@pytest.mark.parametrize("tasks", [2, 3, 129, 164, 255, 256])
+def test_every_task_is_as_likely_to_be_drawn_as_the_others(tasks):
+    counts = Counter(_draws(tasks))
+    assert sorted(counts) == list(range(tasks))
+    # Pearson's statistic is near its degrees of freedom, with a standard deviation of the root of twice that.
+    statistic = sum((count - RESAMPLES) ** 2 / RESAMPLES for count in counts.values())
+    assert statistic < tasks - 1 + 5 * (2 * (tasks - 1)) ** 0.5
 
 
 def test_same_input_same_interval():
