@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cluster_harness as harness
@@ -77,12 +78,20 @@ def struck(number: int, pids: Iterable[int]) -> list[int]:
     return found
 
 
+def pid_namespace(pid: int) -> str:
+    try:
+        return str(Path(f"/proc/{pid}/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
 def kill_sample(bench: Bench) -> list[int]:
     def sample() -> int | None:
         for _, worker in bench.processes():
-            below = list(descendants(worker))
-            if len(below) > 4:  # the worker, the first process of its cell, two zygotes
-                return below[-1]
+            spaces = {pid: pid_namespace(pid) for pid in descendants(worker)}
+            # That of the worker, that of its cell, and that of the sample.
+            if len(found := list(dict.fromkeys(filter(None, spaces.values())))) > 2:
+                return next(pid for pid, space in spaces.items() if space == found[2])
         return None
 
     return struck(signal.SIGKILL, [harness.wait_until(sample, "a sample runs")])
