@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 from grader.errors import InputError
@@ -61,6 +62,15 @@ class Limits:
     def sample_memory_bytes(self, reference_bytes: int) -> int:
         """Bytes that a sample may use, given the reference's peak: a right program may need as much, twice over."""
         return max(self.memory_bytes, 2 * reference_bytes)
+
+    def longer_test_times_s(self, reference_cpu_s: Sequence[float]) -> dict[int, float]:
+        """CPU seconds of those tests, by index, that may use more than the floor, given what the reference needed."""
+        within_floor = self.time_floor_s / self.time_factor
+        return {
+            index: self.test_time_s(needed)
+            for index, needed in enumerate(reference_cpu_s)
+            if needed > within_floor
+        }
 
     def test_time_s(self, reference_cpu_s: float) -> float:
         """CPU seconds that one test may use, given what the reference needed for it."""

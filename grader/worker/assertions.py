@@ -61,7 +61,7 @@ class AssertionGrading:
             group.tests,
             tests,
             self.source,
-            limits=_limits(self.limits, times),
+            limits=run_limits(self.limits, self.limits.longer_test_times_s(times), reference_s=sum(times)),
             memory_bytes=self.limits.memory_bytes,
             stop_at_error=self.fail_fast,
             on_data=stream.feed,
@@ -112,14 +112,6 @@ def _reference_s(task: Task, group: AssertionTests, tests: list[str], limits: Li
         on_data=lambda _data: False,
     )
     return done.cpu_s
-
-
-def _limits(limits: Limits, times: Sequence[float]) -> RunLimits:
-    shortest = limits.test_time_s(0.0)
-    longer = {
-        index: limit for index, time in enumerate(times) if (limit := limits.test_time_s(time)) > shortest
-    }
-    return run_limits(limits, longer, reference_s=sum(times))
 
 
 def _request(

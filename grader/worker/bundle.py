@@ -198,10 +198,14 @@ class BundleStore:
     def files(self, task: Task) -> list[Path]:
         """Return the files with what the task's tests need; other folders can be filled with copies of them."""
         kinds = {type(group.tests) for group in task.groups}
-        paths = {FunctionTests: self.path(task), StdioTests: self._stdio_path(task)}
-        if task.reference:
-            paths[AssertionTests] = self._times_path(task)
-        return [path for kind, path in paths.items() if kind in kinds]
+        paths: list[Path] = []
+        if FunctionTests in kinds:
+            paths.append(self.path(task))
+        if StdioTests in kinds:
+            paths.append(self._stdio_path(task))
+        if AssertionTests in kinds and task.reference:
+            paths.append(self._times_path(task))
+        return paths
 
     def _times_path(self, task: Task) -> Path:
         return self.path(task).with_suffix(".assertions.json")

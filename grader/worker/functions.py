@@ -73,9 +73,10 @@ class FunctionGrading:
             self.source, self.task.entry_point, bundle.inputs(tests), stop_at_error=self.fail_fast
         )
         memory_bytes = self.limits.sample_memory_bytes(bundle.peak_memory_bytes)
+        longer = self.limits.longer_test_times_s([bundle.times[test] for test in tests])
         done = yield RunRequest(
             payloads=(payload,),
-            limits=run_limits(self.limits, self._longer_limits(tests), reference_s=sum(bundle.times)),
+            limits=run_limits(self.limits, longer, reference_s=sum(bundle.times)),
             group_sizes=sizes,
             on_data=stream.feed,
             memory_bytes=memory_bytes,
@@ -93,15 +94,6 @@ class FunctionGrading:
             return tests, (len(tests),)
         sizes = zip(bundle.group_names, bundle.group_sizes, strict=True)
         return tests, tuple(size for name, size in sizes if name in names)
-
-    def _longer_limits(self, tests: Sequence[int]) -> dict[int, float]:
-        shortest = self.limits.test_time_s(0.0)
-        times = self.bundle.times
-        return {
-            index: limit
-            for index, test in enumerate(tests)
-            if (limit := self.limits.test_time_s(times[test])) > shortest
-        }
 
     def _matches(self, test: int, payload: bytes, expected_frame: bytes) -> bool:
         answer = decode(payload)

@@ -32,6 +32,15 @@ def test_a_test_has_the_floor_or_a_multiple_of_the_reference(floor, factor, refe
     assert limits.test_time_s(reference) == CPU_SHARE_OF_WALL * max(floor, factor * reference)
 
 
+@given(amounts, amounts, st.lists(st.floats(0, 1e6)))
+def test_only_those_tests_are_named_that_have_more_than_the_floor(floor, factor, references):
+    limits = Limits(time_floor_s=floor, time_factor=factor)
+    longer = limits.longer_test_times_s(references)
+    assert all(longer[index] == limits.test_time_s(references[index]) for index in longer)
+    for index, reference in enumerate(references):
+        assert longer.get(index, limits.test_time_s(0.0)) == pytest.approx(limits.test_time_s(reference))
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("value", [0, -1, float("nan"), -float("inf")])
 def test_a_limit_that_is_not_above_nought_is_refused_by_name(name, value):
