@@ -140,10 +140,9 @@ class Cluster:
         for process in list(self._processes):
             self._processes |= {_identified(pid) for pid in descendants(process[0])}
         ray.shutdown()
+        _end_all(self._processes)
         if self._folder:
-            self._processes |= _started_in(self._folder)
-        _end_all(self._processes, _END_S)
-        if self._folder:
+            _kill_all_of(self._folder)
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -258,18 +257,33 @@ def _belongs_to(pid: int, folder: Path) -> bool:
 
 
 def _started_in(folder: Path) -> set[_Process]:
-    """The processes of the cluster with this folder, however they call themselves and whoever is their parent now."""
+    """The processes of the cluster with this folder, whoever is their parent now.
+
+    Ray's agents write their title over the arguments and a part of the environment; their output goes to the folder.
+    """
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if f"{_FOLDER}={folder}".encode() in (process / "environ").read_bytes().split(b"\0"):
+            named = f"{_FOLDER}={folder}".encode() in (process / "environ").read_bytes().split(b"\0")
+            output = str((process / "fd/1").readlink())
+            if named or output.startswith(f"{folder}/"):
                 found.add(_identified(int(process.name)))
     return found
 
 
-def _end_all(processes: set[_Process], patience_s: float) -> None:
+def _kill_all_of(folder: Path) -> None:
+    """Kill the processes of the cluster with this folder, until none is left that could have started another."""
+    until = time.monotonic() + _END_S
+    while (alive := list(filter(_is_alive, _started_in(folder)))) and time.monotonic() < until:
+        for pid, _ in alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _end_all(processes: set[_Process]) -> None:
     """Wait until processes are gone; kill those that take too long."""
-    until = time.monotonic() + patience_s
+    until = time.monotonic() + _END_S
     while alive := [process for process in processes if _is_alive(process)]:
         if time.monotonic() > until:
             for pid, _ in alive:
@@ -304,5 +318,5 @@ def _remove_what_the_dead_left() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
         pid = folder.name.removeprefix(_PREFIX).split("-")[0]
         if pid.isdecimal() and not Path("/proc", pid).exists():
-            _end_all(_started_in(folder), 0.0)
+            _kill_all_of(folder)
             shutil.rmtree(folder, ignore_errors=True)

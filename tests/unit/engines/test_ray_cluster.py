@@ -30,15 +30,19 @@ def test_processes_and_folders_of_the_dead_are_removed_and_no_others(
         folder = tmp_path / f"grader-ray-{owner}-abc"
         folder.mkdir()
         environment = os.environ | {"GRADER_RAY_FOLDER": str(folder)}
-        started[folder] = subprocess.Popen(["sleep", "60"], env=environment)
+        with (folder / "output").open("w") as output:
+            started[folder] = [
+                subprocess.Popen(["sleep", "60"], env=environment),
+                subprocess.Popen(["sleep", "60"], stdout=output),
+            ]
     try:
         ray_cluster._remove_what_the_dead_left()
         (ours, living), (left, ended) = sorted(started.items(), key=lambda one: f"-{dead}-" in one[0].name)
-        assert ended.wait(30) == -9
+        assert [process.wait(30) for process in ended] == [-9, -9]
         assert not left.exists()
-        assert living.poll() is None
+        assert [process.poll() for process in living] == [None, None]
         assert ours.exists()
     finally:
-        for process in started.values():
+        for process in (process for both in started.values() for process in both):
             process.kill()
             process.wait()
