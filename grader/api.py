@@ -23,7 +23,7 @@ from grader.run import (
 )
 from grader.samples import GivenSample, SampleChecker, check_readable, read_samples
 from grader.sandbox.options import CellOptions
-from grader.sandbox.pool import Renewal
+from grader.sandbox.renewal import Renewal
 from grader.suites import registry
 from grader.suites.task import Suite
 

@@ -98,9 +98,8 @@ def _compare(
     rows = _read(file)
     measure.run([python, "-c", _MAKE_GROUND_TRUTH, dataset], environment)
     ours = _our_command(file, dataset, workers)
-    compileall.compile_dir(
-        Path(grader.__file__).parent, quiet=1
-    )  # as pip does when it installs, EvalPlus too
+    # As pip did when it installed EvalPlus.
+    compileall.compile_dir(Path(grader.__file__).parent, quiet=1)
     measure.run(ours)
     pairs = []
     for _ in range(repeats):

@@ -25,7 +25,7 @@ from grader.engines.local import LocalPool
 from grader.limits import MIB, Limits
 from grader.sandbox import cgroup, docker_engine, docker_orphans, images
 from grader.sandbox.options import CellOptions
-from grader.sandbox.pool import Renewal
+from grader.sandbox.renewal import Renewal
 from grader.suites import registry
 from grader.suites.task import Suite
 from grader.worker.program import Program

@@ -164,7 +164,7 @@ def _cells(
 ) -> CellOptions:
     from grader import settings
     from grader.sandbox.options import CellOptions
-    from grader.sandbox.pool import Renewal
+    from grader.sandbox.renewal import Renewal
 
     backend = sandbox.value if sandbox else settings.sandbox()
     # A service lives long: its containers do not.

@@ -75,7 +75,6 @@ class Cluster:
 
         self._asked_for = 0
         self._folder: Path | None = None
-        self._processes: set[_Process] = set()
         self.borrowed = ray.is_initialized()
         self.started = not self.borrowed and address is None
         try:
@@ -108,9 +107,6 @@ class Cluster:
                 _system_config=dict(HEALTH_CHECKS),
                 **_QUIET,
             )
-        self._processes = {
-            _identified(pid) for pid in descendants(os.getpid()) if _belongs_to(pid, self._folder)
-        }
 
     def places(self) -> int:
         """Return how many workers the nodes that are alive have room for. Blocks; raises what Ray raises."""
@@ -137,13 +133,16 @@ class Cluster:
                 self.ask_for(0)
         if self.borrowed:
             return
-        for process in list(self._processes):
-            self._processes |= {_identified(pid) for pid in descendants(process[0])}
+        folder = self._folder
+        # Cells too, which say nothing of where they came from: they end with what is above them.
+        ours = (
+            {_identified(pid) for top in _started_in(folder) for pid in descendants(top)} if folder else set()
+        )
         ray.shutdown()
-        _end_all(self._processes)
-        if self._folder:
-            _kill_all_of(self._folder)
-            shutil.rmtree(self._folder, ignore_errors=True)
+        _wait_for(ours)
+        if folder:
+            _kill_all_of(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def take_back_signals() -> None:
@@ -249,15 +248,8 @@ def _said_by_ray(what: str, advice: str = "") -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _belongs_to(pid: int, folder: Path) -> bool:
-    try:
-        return str(folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-
-
-def _started_in(folder: Path) -> set[_Process]:
-    """The processes of the cluster with this folder, whoever is their parent now.
+def _started_in(folder: Path) -> set[int]:
+    """The processes of the cluster with this folder that are alive, whoever is their parent now.
 
     Ray's agents write their title over the arguments and a part of the environment; their output goes to the folder.
     """
@@ -265,23 +257,22 @@ def _started_in(folder: Path) -> set[_Process]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             named = f"{_FOLDER}={folder}".encode() in (process / "environ").read_bytes().split(b"\0")
-            output = str((process / "fd/1").readlink())
-            if named or output.startswith(f"{folder}/"):
-                found.add(_identified(int(process.name)))
+            if named or str((process / "fd/1").readlink()).startswith(f"{folder}/"):
+                found.add(int(process.name))
     return found
 
 
 def _kill_all_of(folder: Path) -> None:
     """Kill the processes of the cluster with this folder, until none is left that could have started another."""
     until = time.monotonic() + _END_S
-    while (alive := list(filter(_is_alive, _started_in(folder)))) and time.monotonic() < until:
-        for pid, _ in alive:
+    while (alive := _started_in(folder)) and time.monotonic() < until:
+        for pid in alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
 
 
-def _end_all(processes: set[_Process]) -> None:
+def _wait_for(processes: set[_Process]) -> None:
     """Wait until processes are gone; kill those that take too long."""
     until = time.monotonic() + _END_S
     while alive := [process for process in processes if _is_alive(process)]:

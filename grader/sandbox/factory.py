@@ -9,7 +9,6 @@ from pathlib import Path
 
 from grader.errors import SandboxError
 from grader.limits import Limits
-from grader.sandbox import pool
 from grader.sandbox.cell import Cell
 from grader.sandbox.options import CellOptions
 
@@ -41,8 +40,11 @@ class CellSource:
             return self._embedded(limits)
         if self.options.renewal is None:
             return self._container(limits, _RESTART_S)
+        from grader.sandbox.pool import entered
+        from grader.sandbox.pooled_cell import PooledCell
+
         make = partial(self._container, limits, 0.0)  # the pool is patient itself
-        return pool.PooledCell(pool.entered((self, limits), make, self.options.renewal, _RESTART_S))
+        return PooledCell(entered((self, limits), make, self.options.renewal, _RESTART_S))
 
     def _embedded(self, limits: Limits) -> Cell:
         if self.root is None:

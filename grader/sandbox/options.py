@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from grader.errors import InputError
-from grader.sandbox.pool import Renewal
+from grader.sandbox.renewal import Renewal
 
 BACKENDS = ("namespaces", "docker")
 ISOLATIONS = ("namespaces", "uids")

@@ -27,7 +27,7 @@ from grader.sandbox.runner import wire
 from grader.suites.task import AssertionTests, FunctionTests, StdioTests, Task
 
 # Part of every bundle's place on disk: raise it when encoding, bundle format or comparison data change.
-_FORMAT = 6
+_FORMAT = 7
 _KEPT_MAPPED = 8  # bundles that a store keeps mapped: the next sample is often of the same task
 
 
@@ -170,6 +170,14 @@ class StdioAnswers:
     times: dict[str, list[float]]
 
 
+@dataclass(frozen=True, slots=True)
+class ReferenceTimes:
+    """CPU seconds that the reference needs for a group of assertion tests as a whole, and for each at the most."""
+
+    whole_s: float = 0.0
+    tests_s: Sequence[float] = ()
+
+
 class BundleStore:
     """The bundles of one suite in the cache folder."""
 
@@ -210,19 +218,20 @@ class BundleStore:
     def _times_path(self, task: Task) -> Path:
         return self.path(task).with_suffix(".assertions.json")
 
-    def open_assertion_times(self, task: Task) -> dict[str, list[float]]:
-        """Read the reference's CPU seconds for each assertion test of each group; {} without a reference."""
+    def open_assertion_times(self, task: Task) -> dict[str, ReferenceTimes]:
+        """Read what the reference needs for the task's assertion tests, by group; {} without a reference."""
         if not task.reference:
             return {}
         try:
-            times: dict[str, list[float]] = json.loads(self._times_path(task).read_text("utf-8"))
-        except (OSError, ValueError) as error:
+            groups = json.loads(self._times_path(task).read_text("utf-8"))
+            return {name: ReferenceTimes(**times) for name, times in groups.items()}
+        except (OSError, ValueError, TypeError) as error:
             raise self._unreadable(task, self._times_path(task), error) from error
-        return times
 
-    def write_assertion_times(self, task: Task, times: Mapping[str, Sequence[float]]) -> None:
-        """Write the reference's CPU seconds for each assertion test of each group."""
-        self._write(self._times_path(task), [json.dumps(times).encode()])
+    def write_assertion_times(self, task: Task, times: Mapping[str, ReferenceTimes]) -> None:
+        """Write what the reference needs for the task's assertion tests, by group."""
+        groups = {name: asdict(needed) for name, needed in times.items()}
+        self._write(self._times_path(task), [json.dumps(groups).encode()])
 
     def _stdio_path(self, task: Task) -> Path:
         return self.path(task).with_suffix(".stdio.json")

@@ -7,6 +7,7 @@ import gc
 import marshal
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import tempfile
@@ -25,7 +26,8 @@ from grader.sandbox.cell import Answers, Done
 from grader.sandbox.docker import DockerCell
 from grader.sandbox.factory import CellSource
 from grader.sandbox.options import CellOptions
-from grader.sandbox.pool import PooledCell, Renewal
+from grader.sandbox.pooled_cell import PooledCell
+from grader.sandbox.renewal import Renewal
 from grader.worker.requests import RunRequest, function_payload, run_limits
 
 LIMITS = Limits(time_floor_s=20.0, idle_s=60.0, memory_bytes=256 * MIB, tmp_bytes=16 * MIB)
@@ -280,6 +282,13 @@ class Daemon:
         self.process.kill()
         self.process.wait()
 
+    def end_what_is_left(self) -> None:
+        """End the shims of containers that this daemon did not remove, because a test failed before."""
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if str(self.folder).encode() in (process / "cmdline").read_bytes():
+                    os.kill(int(process.name), signal.SIGKILL)
+
 
 # The SDK leaves the socket open with which it could not reach the daemon (docker 7, UnixHTTPConnection.connect).
 unreachable = pytest.mark.filterwarnings(
@@ -305,6 +314,7 @@ def daemon(docker: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
         gc.collect()
         if made.process and made.process.poll() is None:
             made.stop()
+        made.end_what_is_left()
         for mount in reversed(Path("/proc/self/mounts").read_text().splitlines()):
             if mount.split()[1].startswith(str(folder)):
                 subprocess.run(["umount", "-l", mount.split()[1]], check=False)

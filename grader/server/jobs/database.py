@@ -25,6 +25,7 @@ from grader.server.jobs import tables
 from grader.server.jobs.errors import StoreUnavailableError
 
 BUSY_TIMEOUT_S = 5.0
+SILENT_S = 120.0
 _LOCK_PATIENCE_S = 10.0
 _SCHEMA_LOCK = 0x67726164  # any number that all replicas agree on
 _THREADS = 4
@@ -42,10 +43,16 @@ class Database:
 
     With SQLite, one process at a time uses the file: it holds a lock on a file beside it, which the kernel lets go
     of when the process dies however it dies. Methods block: an event loop calls them through :meth:`ask`.
+
+    ``silent_s``: wall-clock seconds after which a database server that has not answered is hung up on. One that answers
+    ends each statement within 60 s.
     """
 
-    def __init__(self, url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+    def __init__(
+        self, url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S, silent_s: float = SILENT_S
+    ) -> None:
         self._busy_timeout_s = busy_timeout_s
+        self._silent_s = silent_s
         self.url = _checked(url)
         self.is_shared = self.url.get_backend_name() == "postgresql"
         self._lock: int | None = None
@@ -59,10 +66,15 @@ class Database:
     ) -> _Result:
         """Call a function that blocks on this database in one of its threads.
 
-        Where the caller is cancelled meanwhile, the function goes on to its end all the same.
+        Where the caller is cancelled meanwhile, the function goes on to its end all the same. Raises
+        StoreUnavailableError where a server stays silent.
         """
-        call = functools.partial(function, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        loop = asyncio.get_running_loop()
+        patience = loop.call_later(self._silent_s, self._hang_up)
+        try:
+            return await loop.run_in_executor(self._threads, functools.partial(function, *args, **kwargs))
+        finally:
+            patience.cancel()
 
     def open(self) -> None:
         """Connect and make the tables that are missing.
@@ -87,7 +99,12 @@ class Database:
 
         A file's transactions are left alone: none waits for longer than the busy timeout.
         """
-        self._abandoned = True
+        if self.is_shared:
+            self._abandoned = True
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Have what waits for a database server fail at once."""
         for connection in list(self._open):
             # Closed by somebody else, or being closed just now.
             with suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as ours:

@@ -20,8 +20,8 @@ def jobs_part(url: str, settings: RunnerSettings | None = None) -> Part:
     ``grader.server.jobs.settings.database_url``. ``settings``: by default those of the environment. Raises InputError
     where the URL is neither, or a variable of the environment is wrong.
     """
-    database = Database(url)
     chosen = runner_settings() if settings is None else settings
+    database = Database(url, silent_s=chosen.silent_s)
 
     @asynccontextmanager
     async def lifespan(service: Service) -> AsyncIterator[None]:

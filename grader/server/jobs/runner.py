@@ -16,7 +16,7 @@ from typing import Literal, ParamSpec, TypeVar
 from pydantic import ValidationError
 
 from grader.errors import InputError
-from grader.server.jobs.database import Database
+from grader.server.jobs.database import SILENT_S, Database
 from grader.server.jobs.errors import StoreUnavailableError
 from grader.server.jobs.leases import Leases
 from grader.server.jobs.recorder import LeaseLostError, Recorder
@@ -30,7 +30,7 @@ from grader.telemetry.logs import bound
 
 _MOST_FAILURES = 3
 _MISSING_DATA_S = 30.0
-_LAST_WORDS_S = 10.0  # for a database that does not answer, when the service stops
+_LAST_WORDS_S = 10.0  # for a database server that does not answer, when the service stops
 _MOST_REMEMBERED = 10_000  # other replicas finish jobs that were accepted here, too
 
 _Given = ParamSpec("_Given")
@@ -46,6 +46,7 @@ class RunnerSettings:
     ``jobs_at_once``: jobs that this replica works on. ``lease_s``: after so long without a sign of its holder, a job is
     taken over by another replica. ``group_s``: verdicts that come within it are recorded together. ``poll_s``: how
     often to look for jobs that other replicas accepted or left. ``retry_s``: first wait after what failed.
+    ``silent_s``: see ``Database``.
     """
 
     jobs_at_once: int = 8
@@ -54,6 +55,7 @@ class RunnerSettings:
     poll_s: float = 1.0
     sweep_s: float = 60.0
     retry_s: float = 1.0
+    silent_s: float = SILENT_S
     most_unrecorded: int = 5_000
     bounds: Bounds = field(default_factory=Bounds)
 

@@ -11,7 +11,8 @@ import pytest
 
 from grader import api
 from grader.sandbox import pool
-from grader.sandbox.pool import Renewal, WarmPool
+from grader.sandbox.pool import WarmPool
+from grader.sandbox.renewal import Renewal
 
 
 class Maker:

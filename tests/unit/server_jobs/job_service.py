@@ -41,6 +41,7 @@ class Options:
     room: int = 1_000
     keys: str = ""
     lease_s: float = 2.0
+    silent_s: float = 60.0
 
 
 class LoggingGrading:
@@ -230,7 +231,10 @@ def main() -> None:
 
     options = Options(**json.loads(sys.argv[1]))
     part = jobs_part(
-        options.url, RunnerSettings(retry_s=0.05, poll_s=0.2, sweep_s=0.5, lease_s=options.lease_s)
+        options.url,
+        RunnerSettings(
+            retry_s=0.05, poll_s=0.2, sweep_s=0.5, lease_s=options.lease_s, silent_s=options.silent_s
+        ),
     )
     keys = Path(options.keys) if options.keys else None
     killed_by = run(ServerSettings(port=0, api_keys_file=keys), LoggingGrading(options), [part])

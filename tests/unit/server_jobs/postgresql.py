@@ -71,7 +71,8 @@ class Server:
 
     def _signal_all(self, number: int) -> None:
         for pid in descendants(int((self._data / "postmaster.pid").read_text().split()[0])):
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def new_database(self) -> str:
         """Return the URL of an empty database."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -156,18 +159,28 @@ def test_service_can_be_stopped_while_the_database_is_away(service: JobService, 
     assert sorted(v["sample_id"] for v in verdicts) == sorted(f"s{n}" for n in range(SAMPLES))
 
 
-def test_service_can_be_stopped_while_the_database_answers_nothing(
-    service: JobService, server: Server
-) -> None:
-    job = service.post(body_of(SAMPLES))["id"]
-    wait_until(lambda: service.job(job)["recorded"], "some verdicts are recorded")
-    seen = service.verdicts(job)
-    server.freeze()
-    try:
-        assert service.kill(signal.SIGTERM) == 0
-    finally:
-        server.thaw()
+def test_service_can_be_stopped_while_the_database_answers_nothing(server: Server, tmp_path: Path) -> None:
+    log = str(tmp_path / "graded.log")
+    service = JobService(Options(server.new_database(), log, sample_s=0.02, silent_s=3.0), tmp_path)
     service.start()
-    verdicts = service.verdicts(job, wait=True)
+    try:
+        job = service.post(body_of(SAMPLES))["id"]
+        wait_until(lambda: service.job(job)["recorded"], "some verdicts are recorded")
+        seen = service.verdicts(job)
+        server.freeze()
+        try:
+            with ThreadPoolExecutor(1) as background:
+                asked = background.submit(service.client.get, f"/v1/jobs/{job}")
+                time.sleep(0.5)  # so that it is under way, most likely, when the signal comes
+                os.kill(service.pid, signal.SIGTERM)
+                assert asked.result().status_code == 503
+            assert service.process is not None
+            assert service.process.wait(DEADLINE_S) == 0
+        finally:
+            server.thaw()
+        service.start()
+        verdicts = service.verdicts(job, wait=True)
+    finally:
+        service.stop()
     assert verdicts[: len(seen)] == seen
     assert sorted(v["sample_id"] for v in verdicts) == sorted(f"s{n}" for n in range(SAMPLES))
