@@ -251,15 +251,25 @@ def _said_by_ray(what: str, advice: str = "") -> Iterator[None]:
 def _started_in(folder: Path) -> set[int]:
     """The processes of the cluster with this folder that are alive, whoever is their parent now.
 
-    Ray's agents write their title over the arguments and a part of the environment; their output goes to the folder.
+    Ray's agents write their title over the arguments and a part of the environment; they keep their logs in the folder
+    open. Their output is no mark: it goes through a pipe. Who else has a log open, as tail does, is none of them.
     """
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             named = f"{_FOLDER}={folder}".encode() in (process / "environ").read_bytes().split(b"\0")
-            if named or str((process / "fd/1").readlink()).startswith(f"{folder}/"):
+            titled = (process / "cmdline").read_bytes().startswith(b"ray::")
+            if named or (titled and _has_open(process, f"{folder}/")):
                 found.add(int(process.name))
     return found
+
+
+def _has_open(process: Path, prefix: str) -> bool:
+    for descriptor in (process / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if str(descriptor.readlink()).startswith(prefix):
+                return True
+    return False
 
 
 def _kill_all_of(folder: Path) -> None:

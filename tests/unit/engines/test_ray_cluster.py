@@ -25,16 +25,17 @@ def test_processes_and_folders_of_the_dead_are_removed_and_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead: int
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    started = {}
+    started, readers = {}, []
     for owner in (dead, os.getpid()):
         folder = tmp_path / f"grader-ray-{owner}-abc"
         folder.mkdir()
         environment = os.environ | {"GRADER_RAY_FOLDER": str(folder)}
-        with (folder / "output").open("w") as output:
+        with (folder / "log").open("w") as log:
             started[folder] = [
                 subprocess.Popen(["sleep", "60"], env=environment),
-                subprocess.Popen(["sleep", "60"], stdout=output),
+                subprocess.Popen(["ray::Agent", "60"], executable="sleep", pass_fds=[log.fileno()]),
             ]
+            readers.append(subprocess.Popen(["sleep", "60"], pass_fds=[log.fileno()]))
     try:
         ray_cluster._remove_what_the_dead_left()
         (ours, living), (left, ended) = sorted(started.items(), key=lambda one: f"-{dead}-" in one[0].name)
@@ -42,7 +43,8 @@ def test_processes_and_folders_of_the_dead_are_removed_and_no_others(
         assert not left.exists()
         assert [process.poll() for process in living] == [None, None]
         assert ours.exists()
+        assert [process.poll() for process in readers] == [None, None]
     finally:
-        for process in (process for both in started.values() for process in both):
+        for process in (process for some in (*started.values(), readers) for process in some):
             process.kill()
             process.wait()
