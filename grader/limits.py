@@ -17,7 +17,7 @@ GIB = 1 << 30
 CPU_SHARE_OF_WALL = 0.95
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Limits:
     """What one sample may use before it is stopped.
 

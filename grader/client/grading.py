@@ -7,7 +7,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -222,7 +222,7 @@ class Grading:
             suite=self._summary.suite,
             ks=[int(k) for k in ks],
             wall_s=wall_s,
-            limits=Limits(**{name: given[name] for name in Limits.__slots__ if name in given}),
+            limits=Limits(**{one.name: given[one.name] for one in fields(Limits) if one.name in given}),
             sandbox=self._summary.sandbox.model_dump(),
             engine=self._summary.engine,
             workers=self._summary.workers,

@@ -56,6 +56,7 @@ class Driver:
         self._requests = itertools.count(1)
         self._work: dict[int, Work] = {}
         self._results: dict[int, Any] = {}
+        self._unsent: dict[str, list[Job | Cancel]] = {}  # by worker
         self._open: dict[str, Request] = {}
         self._failure: GraderError | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -297,8 +298,7 @@ class Driver:
     def _hear(self, event: PoolEvent) -> None:
         self._on_event(event)
         if isinstance(event, WorkerSaid):
-            for report in event.reports:
-                self._take(event.worker, report)
+            self._take_all(event)
         elif isinstance(event, WorkerReady):
             self.stamp = event.stamp
             self._plans = self._plans or Plans(self._pool.cache, event.key)
@@ -309,6 +309,14 @@ class Driver:
         else:
             self._handle(event)
 
+    def _take_all(self, said: WorkerSaid) -> None:
+        """Take reports; what they lead to goes to the workers when all are taken, in one message each."""
+        try:
+            for report in said.reports:
+                self._take(said.worker, report)
+        finally:
+            self._settle()
+
     def _take(self, worker: str, report: object) -> None:
         if isinstance(report, Graded):
             self._finished(worker, report.number, report.verdict, report.verdict["cpu_s"])
@@ -317,12 +325,12 @@ class Driver:
         elif isinstance(report, Prepared):
             self._finished(worker, report.number, report.error, 0.0)
         elif isinstance(report, Lost):
-            self._handle(events.Lost(worker, report.number, report.blamed, report.why))
+            self._act_on(events.Lost(worker, report.number, report.blamed, report.why))
 
     def _finished(self, worker: str, number: int, result: object, cpu_s: float) -> None:
         if number in self._work:
             self._results[number] = result
-            self._handle(events.Finished(worker, number, cpu_s))
+            self._act_on(events.Finished(worker, number, cpu_s))
             self._results.pop(number, None)
 
     def _fail(self, event: PoolFailed) -> None:
@@ -336,20 +344,27 @@ class Driver:
     # -- what the state machine wants
 
     def _handle(self, event: events.Event) -> None:
-        now = time.monotonic()
-        for instruction in self._machine.handle(event, now):
+        self._act_on(event)
+        self._settle()
+
+    def _act_on(self, event: events.Event) -> None:
+        """Do what follows from an event; messages to workers and the alarm wait for ``_settle``."""
+        for instruction in self._machine.handle(event, time.monotonic()):
             if isinstance(instruction, events.Send):
                 jobs = [self._job(item.number) for item in instruction.items]
-                self._pool.send(instruction.worker, jobs)
+                self._unsent.setdefault(instruction.worker, []).extend(jobs)
             elif isinstance(instruction, events.Abandon):
-                self._pool.send(instruction.worker, [Cancel(tuple(instruction.numbers))])
+                self._unsent.setdefault(instruction.worker, []).append(Cancel(tuple(instruction.numbers)))
             else:
                 work = self._work.pop(instruction.number)
                 work.end(instruction.outcome, self._results.get(instruction.number), self.stamp)
-        self._set_alarm(now)
 
-    def _set_alarm(self, now: float) -> None:
+    def _settle(self) -> None:
+        unsent, self._unsent = self._unsent, {}
+        for worker, messages in unsent.items():
+            self._pool.send(worker, messages)
         self._pool.demand(len(self._work))
+        now = time.monotonic()
         wake_at = self._machine.next_wake(now)
         if wake_at == self._wake_at:
             return

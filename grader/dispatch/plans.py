@@ -14,6 +14,7 @@ from grader.suites.task import FunctionTests, Suite, Task
 from grader.worker.bundle import BundleStore
 from grader.worker.eviction import MAX_BYTES, evict, mark_used
 from grader.worker.grading import Policy
+from grader.worker.messages import TravellingTask
 from grader.worker.parts import Assembly, Part, parts_of
 
 _KEPT = 4096  # plans of tasks; inline tests bring ever new ones
@@ -145,4 +146,4 @@ def _without_inputs(task: Task) -> Task:
         replace(group, tests=FunctionTests(tuple)) if isinstance(group.tests, FunctionTests) else group
         for group in task.groups
     )
-    return replace(task, groups=groups)
+    return TravellingTask(**vars(task) | {"groups": groups})

@@ -12,7 +12,7 @@ ComparisonKind = Literal[
 StdioComparison = Literal["exact", "whitespace", "float", "benchmark", "codecontests"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Comparison:
     """How an answer is held against the expected one.
 
@@ -31,7 +31,7 @@ class Comparison:
     oracle: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FunctionTests:
     """Calls of the entry point. Inputs are parsed on demand: some suites hold megabytes for a task.
 
@@ -43,7 +43,7 @@ class FunctionTests:
     expected: Callable[[], Sequence[Any]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StdioTest:
     """One run of the whole program: what it reads, and what it must print (None: what the reference prints)."""
 
@@ -51,7 +51,7 @@ class StdioTest:
     stdout: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StdioTests:
     """Runs of the whole program, compared by what it prints; ``atol`` is for the ``float`` comparison."""
 
@@ -60,7 +60,7 @@ class StdioTests:
     atol: float = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AssertionTests:
     """Test source that calls the candidate, run in a process that the candidate cannot reach.
 
@@ -76,7 +76,7 @@ class AssertionTests:
 Tests = FunctionTests | StdioTests | AssertionTests
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TestGroup:
     """A named group of tests of one task, e.g. ``base`` or ``plus``."""
 
@@ -86,7 +86,7 @@ class TestGroup:
     tests: Tests
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Task:
     """One problem.
 
@@ -103,7 +103,7 @@ class Task:
     comparison: Comparison = field(default_factory=Comparison)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Suite:
     """A versioned set of tasks. ``sha256`` is that of the file's bytes: a changed file is a different suite."""
 

@@ -25,7 +25,7 @@ BROKEN_TESTS = "BrokenTests"
 """The type of the error of a sample that could not be judged because its tests are at fault, and nothing of ours."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Policy:
     """What is the same for every sample of a request."""
 

@@ -1,8 +1,13 @@
-"""What an engine and its workers say to each other."""
+"""What an engine and its workers say to each other.
+
+None of it has slots: pickle writes and reads an object's dictionary in C, and slots of a frozen class in Python.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import pickle
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +20,7 @@ from grader.worker.parts import Part
 from grader.worker.program import Program
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Setup:
     """The first message to a worker. ``limits`` are those that its cell is made with."""
 
@@ -24,7 +29,7 @@ class Setup:
     limits: Limits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Prepare:
     """Make the bundle of a task of the suite with this sha256. ``number`` names the job in the answer.
 
@@ -37,7 +42,34 @@ class Prepare:
     limits: Limits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
+class TravellingTask(Task):
+    """A task that goes with many jobs. Unless it is long it is pickled once, and a worker reads it once; what the
+    worker has is a plain ``Task``."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how it is pickled: as what it has been pickled to, or field by field."""
+        return (Task, self._fields()) if self._pickled is None else (_read, (self._pickled,))
+
+    def _fields(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, field.name) for field in fields(Task))
+
+    @cached_property
+    def _pickled(self) -> bytes | None:
+        data = pickle.dumps(Task(*self._fields()))
+        return data if len(data) <= _KEPT_BYTES else None
+
+
+_KEPT_BYTES, _KEPT_TASKS = 1 << 15, 256
+
+
+@lru_cache(_KEPT_TASKS)
+def _read(pickled: bytes) -> Task:
+    task: Task = pickle.loads(pickled)  # noqa: S301 - trusted, see grader.worker.link
+    return task
+
+
+@dataclass(frozen=True)
 class Grade:
     """Grade a program, or one part of its tests. ``number`` names the job in the answer.
 
@@ -53,7 +85,7 @@ class Grade:
     attempts: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Execute:
     """Run a program and say what it did. ``number`` names the job in the answer."""
 
@@ -62,21 +94,21 @@ class Execute:
     limits: Limits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cancel:
     """Stop these jobs, or do not begin them; nothing more is said of them."""
 
     numbers: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ready:
     """The worker has its cell."""
 
     stamp: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Prepared:
     """Job ``number`` is done: a bundle was made, or ``error`` says why not (a SuiteError's text)."""
 
@@ -84,7 +116,7 @@ class Prepared:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Graded:
     """The verdict on job ``number``."""
 
@@ -92,7 +124,7 @@ class Graded:
     verdict: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ran:
     """What the program of job ``number`` did."""
 
@@ -100,7 +132,7 @@ class Ran:
     executed: Executed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Lost:
     """The cell that ran job ``number`` is gone; ``blamed``: the job's program took it down."""
 
@@ -109,12 +141,12 @@ class Lost:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Alive:
     """The worker has nothing to say, and goes on."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Failed:
     """The worker cannot go on; ``kind`` is the class of a GraderError."""
 

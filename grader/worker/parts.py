@@ -23,7 +23,7 @@ _PART_S = 2.0
 _WORTH_IT_S = 4.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Part:
     """Tests ``begin`` to ``end`` (not included) of one group."""
 
