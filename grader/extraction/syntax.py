@@ -12,10 +12,10 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from grader.suites.source import unwarned
 
 MAX_PARSED_CHARS = 1 << 17
 """Longer source is not parsed: 128 Ki characters are beyond any model's program."""
@@ -28,8 +28,6 @@ _MAX_PREFIX_RUN = 1000
 # Runs of tokens that each open one more level of the grammar; matches never overlap and need no backtracking.
 _PREFIX_RUN = re.compile(r"(?:[-+~(\[{]\s*|\b(?:not|await)\s+|\blambda\b[^:\n]{0,99}:\s*)+")
 
-# catch_warnings swaps process-wide state; the lock keeps two parsing threads from restoring it crosswise.
-_WARNINGS_LOCK = threading.Lock()
 
 _BUILTINS = frozenset(dir(builtins))
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -52,10 +50,7 @@ def parse_source(source: str) -> Parsed:
     ):
         return Parsed(None)
     try:
-        with _WARNINGS_LOCK, warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # "invalid escape sequence" is the program's affair, not our log's
+        with unwarned():
             return Parsed(ast.parse(source))
     except SyntaxError as error:
         return Parsed(None, error.lineno)

@@ -38,7 +38,7 @@ class Ending:
     memory_kill: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GroupOutcome:
     """What came of one test group; ``first_failed`` counts from 0 within the group."""
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import threading
 import warnings
+from collections.abc import Iterator
 from typing import Final
 
 MAX_CHARACTERS: Final = 1 << 17
 """Of one source: a syntax tree takes up to 700 times as much memory as its text, and no other thread runs meanwhile."""
+
+_WARNINGS_LOCK = threading.Lock()
 
 
 def parse_source(source: str) -> ast.Module:
@@ -21,11 +26,19 @@ def parse_source(source: str) -> ast.Module:
         raise ValueError(
             f"{len(source)} characters of Python; at most {MAX_CHARACTERS} are read as one source"
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
+    try:
+        with unwarned():
             return ast.parse(source)
-        except SyntaxError as error:
-            raise ValueError(f"not Python: {error.msg} (its line {error.lineno})") from error
-        except (RecursionError, MemoryError) as error:
-            raise ValueError("not usable Python: nested too deeply") from error
+    except SyntaxError as error:
+        raise ValueError(f"not Python: {error.msg} (its line {error.lineno})") from error
+    except (RecursionError, MemoryError) as error:
+        raise ValueError("not usable Python: nested too deeply") from error
+
+
+@contextlib.contextmanager
+def unwarned() -> Iterator[None]:
+    """Parse without warnings: "invalid escape sequence" is the program's affair, not our log's."""
+    # What is swapped is the whole process's: two threads at once would put it back crosswise.
+    with _WARNINGS_LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

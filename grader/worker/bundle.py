@@ -194,7 +194,7 @@ class BundleStore:
     def path(self, task: Task) -> Path:
         """Where the task's bundle is or will be."""
         # The reference and the comparison are part of the name: two loaders may read one file differently.
-        rest = repr((task.task_id, task.entry_point, task.reference, asdict(task.comparison)))
+        rest = repr((task.task_id, task.entry_point, task.reference, vars(task.comparison)))
         return (
             self._folder / f"{hashlib.sha256(rest.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}.bundle"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -134,9 +134,7 @@ def verdict(
 
 
 def _group_fields(outcome: GroupOutcome) -> dict[str, Any]:
-    fields = asdict(outcome)
-    del fields["error"]
-    return fields
+    return {name: value for name, value in vars(outcome).items() if name != "error"}
 
 
 def verdict_without_run(

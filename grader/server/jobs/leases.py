@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import sqlalchemy as sa
 import zstandard
@@ -51,24 +51,9 @@ class Leases:
         ended: nobody may be there to renew it. Where its holder lives, the work of a moment is done twice, and
         recorded once.
         """
-        now = self._database.now()
-        is_free = sa.or_(jobs.c.lease_until <= now, jobs.c.lease_until > now + 2 * self._lease_s)
-        others = jobs.alias()
-        in_work = (
-            sa.select(sa.func.count())
-            .select_from(others)
-            .where(others.c.tenant == jobs.c.tenant, others.c.state == "running", others.c.lease_until > now)
-            .scalar_subquery()
-        )
-        query = (
-            sa.select(*job_columns(), now.label("now"))
-            .where(jobs.c.state.in_(UNFINISHED), is_free, jobs.c.id.not_in(except_ids))
-            .order_by(in_work, jobs.c.id)
-            .limit(1)
-            .with_for_update(skip_locked=True, of=jobs)
-        )
         with self._database.write() as connection:
-            row = connection.execute(query).mappings().one_or_none()
+            now = self._database.now()  # not before it is our turn to write: jobs were made while we waited
+            row = connection.execute(self._free_job(now, except_ids)).mappings().one_or_none()
             if row is None:
                 return None
             fields = dict(row)
@@ -92,6 +77,23 @@ class Leases:
             accepted_at=here - max(0.0, claimed_at - job.created_at),
             begun_at=here - max(0.0, claimed_at - begun_at),
         )  # fmt: skip
+
+    def _free_job(self, now: sa.ColumnElement[float], except_ids: Collection[str]) -> sa.Select[Any]:
+        is_free = sa.or_(jobs.c.lease_until <= now, jobs.c.lease_until > now + 2 * self._lease_s)
+        others = jobs.alias()
+        in_work = (
+            sa.select(sa.func.count())
+            .select_from(others)
+            .where(others.c.tenant == jobs.c.tenant, others.c.state == "running", others.c.lease_until > now)
+            .scalar_subquery()
+        )
+        return (
+            sa.select(*job_columns(), now.label("now"))
+            .where(jobs.c.state.in_(UNFINISHED), is_free, jobs.c.id.not_in(except_ids))
+            .order_by(in_work, jobs.c.id)
+            .limit(1)
+            .with_for_update(skip_locked=True, of=jobs)
+        )
 
     def request(self, lease: Lease) -> bytes | None:
         """Return the body of the request that made the job; None: the job has been deleted."""

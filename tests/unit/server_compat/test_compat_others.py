@@ -234,8 +234,9 @@ def test_what_is_no_fault_of_a_program_is_no_reward_of_0(compat):
     scripts = [script(), "1", lost, refused]
     languages = ["python", "javascript", "python", "python"]
     body = {"scripts": scripts, "languages": languages, "timeout": 5, "request_timeout": 5}
-    found = compat("open-r1-morph").post("/execute_batch", body).json()
-    assert [one["text"] for one in found] == ["1.0", "nan", "nan", "nan"], found
+    answer = compat("open-r1-morph").post("/execute_batch", body)
+    assert answer.status_code == 200, answer.text
+    assert [one["text"] for one in answer.json()] == ["1.0", "nan", "nan", "nan"], answer.text
 
 
 # -- NeMo-Skills
