@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -36,7 +38,7 @@ from grader.errors import OverloadedError
 WORKERS = st.sampled_from(["w1", "w2", "w3", "w4"])
 TENANTS = st.sampled_from(["t1", "t2", "t3"])
 COSTS = st.none() | st.sampled_from([0.0, 0.004, 0.03, 2.0])
-CONFIG = DispatcherConfig(max_samples=30, max_bytes=100, tenant_share=0.6, alone_s=3600.0)
+CONFIG = DispatcherConfig(max_samples=30, max_bytes=100, tenant_share=0.6, alone_s=math.inf)
 MIN_IN_FLIGHT = CONFIG.min_in_flight
 
 
