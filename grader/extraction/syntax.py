@@ -28,7 +28,6 @@ _MAX_PREFIX_RUN = 1000
 # Runs of tokens that each open one more level of the grammar; matches never overlap and need no backtracking.
 _PREFIX_RUN = re.compile(r"(?:[-+~(\[{]\s*|\b(?:not|await)\s+|\blambda\b[^:\n]{0,99}:\s*)+")
 
-
 _BUILTINS = frozenset(dir(builtins))
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DEFINITIONS = (*_FUNCTIONS, ast.ClassDef)

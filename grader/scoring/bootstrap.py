@@ -59,8 +59,6 @@ def _totals(values: Sequence[int]) -> list[int]:
         return [sum(map(values.__getitem__, every[begin : begin + tasks])) for begin in begins]
     kind_of_task = bytes(kinds.index(value) for value in values).ljust(256)
     weights = [(value, bytes((kind,))) for kind, value in enumerate(kinds) if value]
-    if len(kinds) == 1:
-        return [kinds[0] * tasks] * RESAMPLES
     drawn = _draws(tasks).translate(kind_of_task)
     if len(weights) == 1:
         value, kind = weights[0]

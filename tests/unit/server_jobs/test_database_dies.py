@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,15 @@ def service(server: Server, tmp_path: Path) -> Iterator[JobService]:
 
 def die(server: Server) -> None:
     server.kill()
+
+
+def has_read(port: int, from_port: int) -> bool:
+    """Whether who listens on a port of 127.0.0.1 has read all that came from another one (proc_net_tcp)."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, queues = line.split()[:5]
+        if (int(local.split(":")[1], 16), int(remote.split(":")[1], 16)) == (port, from_port):
+            return int(queues.split(":")[1], 16) == 0
+    return False
 
 
 def end_fast(server: Server) -> None:
@@ -169,11 +177,13 @@ def test_service_can_be_stopped_while_the_database_answers_nothing(server: Serve
         seen = service.verdicts(job)
         server.freeze()
         try:
-            with ThreadPoolExecutor(1) as background:
-                asked = background.submit(service.client.get, f"/v1/jobs/{job}")
-                time.sleep(0.5)  # so that it is under way, most likely, when the signal comes
-                os.kill(service.pid, signal.SIGTERM)
-                assert asked.result().status_code == 503
+            port = service.client.base_url.port
+            asked = HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
+            asked.request("GET", f"/v1/jobs/{job}")
+            wait_until(lambda: has_read(port, asked.sock.getsockname()[1]), "the request is under way")
+            os.kill(service.pid, signal.SIGTERM)
+            assert asked.getresponse().status == 503
+            asked.close()
             assert service.process is not None
             assert service.process.wait(DEADLINE_S) == 0
         finally:
