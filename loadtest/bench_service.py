@@ -36,13 +36,14 @@ _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _SERVICE = Path(__file__).parent / "noop_service.py"
 
 
-def _body(suite: str, batch: int, same: int) -> bytes:
+def _body(suite: str, batch: int, same: int, client: int) -> bytes:
     tasks = list(registry.load(suite).tasks.values())
     samples = [
         {
             "task_id": tasks[number // same % len(tasks)].task_id,
             "sample_id": f"sample-{number}",
-            "solution": f"# {number}\n{tasks[number // same % len(tasks)].reference}",
+            # Each client's programs are others: none is answered from what another one has run.
+            "solution": f"# {number}\n_client = {client}\n{tasks[number // same % len(tasks)].reference}",
         }
         for number in range(batch)
     ]
@@ -105,7 +106,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--at-least", type=float, default=0.0)
     given = parser.parse_args()
-    body = _body(given.suite, given.batch, given.same)
+    bodies = [_body(given.suite, given.batch, given.same, client) for client in range(given.clients)]
     accept = "application/x-ndjson" if given.ndjson else "application/json"
     if given.workers:
         _make_expected_answers(given.suite, given.batch)
@@ -115,8 +116,10 @@ def main() -> int:
         _await(given.port)
         results: multiprocessing.Queue[list[float]] = multiprocessing.Queue()
         until = time.monotonic() + given.seconds
-        arguments = (given.port, body, accept, until, results)
-        clients = [multiprocessing.Process(target=_client, args=arguments) for _ in range(given.clients)]
+        clients = [
+            multiprocessing.Process(target=_client, args=(given.port, body, accept, until, results))
+            for body in bodies
+        ]
         before, began = _cpu_s(service.pid), time.monotonic()
         for client in clients:
             client.start()

@@ -155,9 +155,7 @@ class Flags(Part):
 
     def score(self, verdict: VerdictFields, context: Context) -> Scored:
         """Look for the flags of the program and of the verdict."""
-        found = tamper_flags(
-            context.source, verdict, whole_program=is_whole_program(context), tree=context.tree
-        )
+        found = tamper_flags(context.source, verdict, whole_program=is_whole_program(context))
         return self.scored(
             min((self.values[flag] for flag in found if flag in self.values), default=self.otherwise)
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from grader.extraction.syntax import parse_source
@@ -132,6 +133,7 @@ _MAKES_CLASS_LIE = frozenset(
 # Streams may be set: contest programs put faster ones in their place.
 _OWN_STREAMS = frozenset(("sys.stdin", "sys.stdout", "sys.stderr"))
 _FIRST_FOREIGN_DESCRIPTOR = 3
+_KEPT_SOURCES, _KEPT_CHARACTERS = 4096, 8192
 _EXCEPTION = "SystemExit"
 _EXITS = frozenset(("exit", "quit", "sys.exit", "builtins.exit"))
 # The nodes that ``_of_node`` knows; the others of a program are many.
@@ -155,21 +157,24 @@ def with_flags(verdict: Mapping[str, Any], source: str, *, whole_program: bool) 
     return {**verdict, "flags": list(tamper_flags(source, verdict, whole_program=whole_program))}
 
 
-def tamper_flags(
-    source: str, verdict: VerdictFields, *, whole_program: bool = False, tree: ast.Module | None = None
-) -> tuple[Flag, ...]:
+def tamper_flags(source: str, verdict: VerdictFields, *, whole_program: bool = False) -> tuple[Flag, ...]:
     """Return what a program tried, in the order of ``Flag``.
 
     ``whole_program``: the program is run from top to bottom, where to exit and to write to a descriptor of its own is
-    its right. ``tree``: its syntax tree, where the caller has it. A program that cannot be parsed has only the flags
-    that its verdict gives.
+    its right. A program that cannot be parsed has only the flags that its verdict gives.
     """
-    found = set(_of_verdict(verdict))
-    if tree is None:
-        tree = parse_source(source).tree
-    if tree is not None:
-        found |= set(_of_program(tree, whole_program))
-    return tuple(flag for flag in Flag if flag in found)
+    of_source = _of_short_source if len(source) <= _KEPT_CHARACTERS else _of_source
+    found = of_source(source, whole_program).union(_of_verdict(verdict))
+    return tuple(flag for flag in Flag if flag in found) if found else ()
+
+
+def _of_source(source: str, whole_program: bool) -> frozenset[Flag]:
+    tree = parse_source(source).tree
+    return frozenset() if tree is None else frozenset(_of_program(tree, whole_program))
+
+
+# To parse a program and look at it takes about a millisecond, and a step of a trainer has many programs twice.
+_of_short_source = lru_cache(_KEPT_SOURCES)(_of_source)
 
 
 def _of_verdict(verdict: VerdictFields) -> Iterator[Flag]:

@@ -9,75 +9,97 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import cast
 
-from grader.dedupe import Deduplicator
+from grader.dedupe import Deduplicator, Families, Identity
 from grader.dispatch.contract import Batch, VerdictFields
 from grader.errors import OverloadedError
 from grader.worker.program import Program
 
 Grade = Callable[[Batch], AsyncIterator[VerdictFields]]
-# Taking a program in parses it, which costs about 0.2 ms: more of them than this go to a thread.
-_ADMITTED_AT_ONCE = 4
+# A program is parsed for its identity, which costs about 0.2 ms: more of them than this go to a thread.
+_IDENTIFIED_AT_ONCE = 4
 
 
-async def grade_once(grade: Grade, batch: Batch) -> AsyncGenerator[VerdictFields, None]:
+async def grade_once(
+    grade: Grade, batch: Batch, families: Families | None = None
+) -> AsyncGenerator[VerdictFields, None]:
     """Grade a batch with ``grade``, running identical programs of a task once; one verdict a program.
 
-    Programs that have to run after all, because the one they waited for did not pass, are sent on as further batches
-    as soon as that is known, for what is left of the batch's ``timeout_s``. Errors are those of ``grade``.
+    Batches with the same ``families`` that are graded at the same time, for one tenant and in the same way, share the
+    runs of their programs. Programs that have to run after all, because the one they waited for did not pass or its
+    batch is not wanted any more, are sent on as further batches as soon as that is known, for what is left of the
+    batch's ``timeout_s``. Errors are those of ``grade``.
     """
-    counts = Counter(program.task_id for program in batch.programs)
-    alone = {task_id for task_id, count in counts.items() if count == 1}
-    dedupe = Deduplicator(alone)
-    if len(batch.programs) - len(alone) > _ADMITTED_AT_ONCE:
-        await asyncio.to_thread(_admit, dedupe, batch.programs)
-    else:
-        _admit(dedupe, batch.programs)
-    first = _taken(dedupe)
     rounds = _Rounds(grade, batch)
-    if len(first) == len(batch.programs):
-        async with aclosing(rounds.closable(first)) as verdicts:
-            async for verdict in verdicts:
-                yield verdict
-        return
+    counts = Counter(program.task_id for program in batch.programs)
+    once = {task_id for task_id, count in counts.items() if count == 1}
+    dedupe = Deduplicator(by_text=once, families=families, kind=_kind(batch), on_released=rounds.wake)
     try:
-        rounds.begin(first)
-        async for verdict in rounds.verdicts():
-            dedupe.settle(verdict)
-            yield verdict
+        if len(batch.programs) - len(once) > _IDENTIFIED_AT_ONCE:
+            identities = await asyncio.to_thread(_identities, dedupe, batch.programs)
+        else:
+            identities = _identities(dedupe, batch.programs)
+        for program, identity in zip(batch.programs, identities, strict=True):
+            dedupe.admit(program, identity)
+        if len(dedupe.runnable) == len(batch.programs):
+            async with aclosing(rounds.closable(_taken(dedupe))) as verdicts:
+                async for verdict in verdicts:
+                    dedupe.settle(verdict)
+                    yield verdict
+            return
+        let_in = False
+        while True:
+            if dedupe.runnable:
+                rounds.begin(_taken(dedupe), patient=let_in)
+            let_in = True
             while dedupe.copies:
                 yield dedupe.copies.popleft()
-            if dedupe.runnable:
-                rounds.begin(_taken(dedupe))
+            # What another batch has released meanwhile has woken the rounds too.
+            if not (rounds.open or dedupe.waiting or dedupe.runnable):
+                return
+            if (done := await rounds.next()) is not None:
+                dedupe.settle(done)
+                yield done
     finally:
+        dedupe.leave()
         await rounds.cancel()
 
 
+def _kind(batch: Batch) -> str:
+    """What else has to be the same for programs of two batches to share a run."""
+    how = (batch.tenant, batch.priority, batch.suite.sha256, batch.groups, batch.limits, batch.fail_fast)
+    return repr(how)
+
+
 class _Rounds:
-    """Batches that are graded at the same time, and their verdicts in one stream."""
+    """Batches that are graded at the same time, and their verdicts in one stream. ``open`` counts them."""
 
     def __init__(self, grade: Grade, batch: Batch) -> None:
         self._grade = grade
         self._batch = batch
         self._began = asyncio.get_running_loop().time()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._open = 0
-        self._done: asyncio.Queue[VerdictFields | asyncio.Task[None]] = asyncio.Queue()
+        self.open = 0
+        self._done: asyncio.Queue[VerdictFields | asyncio.Task[None] | None] = asyncio.Queue()
 
-    def begin(self, programs: Sequence[Program]) -> None:
-        task = asyncio.create_task(self._run(programs, patient=bool(self._tasks)))
+    def begin(self, programs: Sequence[Program], *, patient: bool) -> None:
+        """Begin a batch; a ``patient`` one waits for room where there is none."""
+        task = asyncio.create_task(self._run(programs, patient=patient))
         self._tasks.add(task)
-        self._open += 1
+        self.open += 1
         task.add_done_callback(self._done.put_nowait)
 
-    async def verdicts(self) -> AsyncIterator[VerdictFields]:
-        """Yield verdicts until every batch that was begun has ended. Raises what a batch raised."""
-        while self._open:
-            found = await self._done.get()
-            if isinstance(found, asyncio.Task):
-                self._open -= 1
-                found.result()
-            else:
-                yield found
+    async def next(self) -> VerdictFields | None:
+        """Return the next verdict, or None where there is none but things have changed. Raises what a batch raised."""
+        found = await self._done.get()
+        if isinstance(found, asyncio.Task):
+            self.open -= 1
+            found.result()
+            return None
+        return found
+
+    def wake(self) -> None:
+        """Have :meth:`next` return."""
+        self._done.put_nowait(None)
 
     async def cancel(self) -> None:
         for task in self._tasks:
@@ -105,9 +127,8 @@ class _Rounds:
                 await asyncio.sleep(error.retry_after_s)
 
 
-def _admit(dedupe: Deduplicator, programs: Sequence[Program]) -> None:
-    for program in programs:
-        dedupe.admit(program)
+def _identities(dedupe: Deduplicator, programs: Sequence[Program]) -> list[Identity | None]:
+    return [dedupe.identify(program) for program in programs]
 
 
 def _taken(dedupe: Deduplicator) -> list[Program]:

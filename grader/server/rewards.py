@@ -221,7 +221,7 @@ class _Answering:
             context = self._context(row)  # with its syntax tree too large to keep one for every row
             results.append(scored(self.made.reward, verdict, context))
             whole = not self._task(row).entry_point
-            flags.append(tamper_flags(context.source, verdict, whole_program=whole, tree=context.tree))
+            flags.append(tamper_flags(context.source, verdict, whole_program=whole))
             if self.wanted.include_feedback:
                 feedback.append(feedback_text(verdict, context, self.wanted.visible_groups))
         features = self._group_features(tenant)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fastapi import APIRouter, Request
 
+from grader.dedupe import Families
 from grader.dispatch.contract import Batch, Grading, VerdictFields
 from grader.server.deduped import grade_once
 from grader.server.settings import ServerSettings
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from grader.server.auth import KeyRing
     from grader.server.observed import Observer
 
+# A program that waits for an identical one takes no room in the dispatcher's queue, whose bounds are beside this one.
+_MOST_WAITING = 65_536
+
 UNKNOWN_STAMP: Mapping[str, Any] = {"backend": "unknown", "layers": ()}
 
 
@@ -26,7 +30,8 @@ class Service:
     """The running service. ``draining``: it takes no new work. ``active`` counts what has to end before it may stop.
 
     ``startup_error`` is what kept it from starting. ``observer`` counts and traces what is graded. ``shed_statuses``:
-    by path, the status with which new work is refused in a drain where that is not 503.
+    by path, the status with which new work is refused in a drain where that is not 503. ``families``: the programs that
+    are graded now, so that identical ones of several requests are run once.
     """
 
     settings: ServerSettings
@@ -39,6 +44,7 @@ class Service:
     observer: Observer | None = None
     shared: dict[str, Any] = field(default_factory=dict)
     shed_statuses: dict[str, int] = field(default_factory=dict)
+    families: Families = field(default_factory=lambda: Families(_MOST_WAITING))
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -52,13 +58,14 @@ class Service:
     def grade(self, batch: Batch, *, once: bool = False) -> AsyncGenerator[VerdictFields, None]:
         """Grade a batch as ``grading.grade`` does, seen by metrics and traces.
 
-        ``once``: identical programs of a task are run once; see ``grader.server.deduped``.
+        ``once``: identical programs of a task are run once, also those of a tenant's batches that are graded at the
+        same time; see ``grader.server.deduped``.
         """
         if not once:
             verdicts = self.grading.grade(batch)
             watched = verdicts if self.observer is None else self.observer.watched(batch, verdicts)
             return cast("AsyncGenerator[VerdictFields, None]", watched)
-        graded = grade_once(self.grade, batch)
+        graded = grade_once(self.grade, batch, self.families)
         return graded if self.observer is None else self.observer.copies(batch, graded)
 
     @property

@@ -184,9 +184,7 @@ async def _grade(service: Service, kind: _Kind, samples: list[Single]) -> list[R
                 completion=made.completions[number],
                 reference_cpu_s=times[number],
             )
-            flags = tamper_flags(
-                program.source, verdict, whole_program=not task.entry_point, tree=context.tree
-            )
+            flags = tamper_flags(program.source, verdict, whole_program=not task.entry_point)
             found.append(_rewarded(scored(made.reward, verdict, context), verdict, flags))
         return found
 

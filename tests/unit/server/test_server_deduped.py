@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grader.dedupe import Families
 from grader.dedupe import grade_once as grade_once_in_turn
 from grader.dispatch.contract import Batch
 from grader.errors import InfrastructureError, OverloadedError
+from grader.limits import Limits
 from grader.server.deduped import grade_once
 from grader.status import Status
 from grader.suites import registry
@@ -54,12 +56,12 @@ class Engine:
             self.open -= 1
 
 
-def batch_of(sources: list[tuple[int, int]], **more) -> Batch:
+def batch_of(sources: list[tuple[int, int]], name: str = "s", **more) -> Batch:
     programs = [
-        Program("Starter/0", f"s{n}", f"{SOURCES[kind]}\n# {variant}", "fenced" if n % 2 else None)
+        Program("Starter/0", f"{name}{n}", f"{SOURCES[kind]}\n# {variant}", "fenced" if n % 2 else None)
         for n, (kind, variant) in enumerate(sources)
     ]
-    return Batch(request_id="r", suite=SUITE, programs=programs, **more)
+    return Batch(request_id=name, suite=SUITE, programs=programs, **more)
 
 
 async def all_of(verdicts):
@@ -127,3 +129,116 @@ def test_what_runs_late_waits_for_room():
     assert len(refused) == 3
     assert refused == sorted(refused, reverse=True)
     assert refused[0] < 60.0
+
+
+def names(found) -> list[str]:
+    return sorted(one["sample_id"] for one in found)
+
+
+SOURCE_LISTS = st.lists(st.tuples(st.integers(0, len(SOURCES) - 1), st.integers(0, 2)), max_size=12)
+
+
+@given(st.lists(st.tuples(SOURCE_LISTS, st.integers(0, 30), st.booleans()), max_size=5), st.integers(0, 1000))
+def test_batches_share_runs_and_each_program_has_its_own_verdict(requests, seed):
+    """Batches come at different times, and some go away when they have had a few verdicts."""
+    engine, families = Engine(seed), Families()
+    batches = [batch_of(sources, f"r{n}-") for n, (sources, _, _) in enumerate(requests)]
+
+    async def asked(batch, wait, gives_up):
+        for _ in range(wait):
+            await asyncio.sleep(0)
+        found = []
+        async with aclosing(grade_once(engine.grade, batch, families)) as verdicts:
+            async for verdict in verdicts:
+                found.append(verdict)
+                if gives_up and len(found) > wait % 4:
+                    break
+        return found
+
+    async def main():
+        rows = zip(batches, requests, strict=True)
+        return await asyncio.gather(*(asked(batch, wait, up) for batch, (_, wait, up) in rows))
+
+    for batch, found, (_, _, gives_up) in zip(batches, asyncio.run(main()), requests, strict=True):
+        in_turn = grade_once_in_turn(lambda programs: (verdict_on(p) for p in programs), batch.programs)
+        expected = {one["sample_id"]: {**one, "cached": None} for one in in_turn}
+        assert gives_up or names(found) == sorted(expected)
+        for one in found:
+            assert {**one, "cached": None} == expected[one["sample_id"]]
+    assert len(engine.ran) == len(set(engine.ran))
+    assert engine.open == 0
+    assert (len(families), families.waiting) == (0, 0)
+
+
+def together(engine: Engine, *batches: Batch, families: Families | None = None):
+    known = Families() if families is None else families
+
+    async def main():
+        return await asyncio.gather(*(all_of(grade_once(engine.grade, batch, known)) for batch in batches))
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_programs_of_two_batches_are_run_once(kind):
+    engine = Engine(0)
+    first, second = together(engine, batch_of([(kind, 0)], "a"), batch_of([(kind, 0)], "b"))
+    assert engine.ran == ["a0"]
+    assert [one["cached"] for one in first + second] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"tenant": "b"}, {"priority": "background"}, {"groups": ("base",)}, {"fail_fast": False},
+        {"limits": Limits(time_floor_s=1.0)},
+    ],
+)  # fmt: skip
+def test_what_is_graded_for_another_or_in_another_way_is_not_shared(other):
+    engine = Engine(0)
+    together(engine, batch_of([(0, 0)], "a"), batch_of([(0, 0)], "b", **other))
+    assert engine.ran == ["a0", "b0"]
+
+
+def test_what_is_asked_for_later_is_run_again():
+    engine, families = Engine(0), Families()
+    for name in "ab":
+        together(engine, batch_of([(0, 0)], name), families=families)
+    assert engine.ran == ["a0", "b0"]
+
+
+def test_an_infrastructure_error_is_not_shared():
+    engine = Engine(0)
+    found = together(engine, *(batch_of([(4, 0)], name) for name in "abc"))
+    assert engine.ran == ["a0", "b0", "c0"]
+    assert [len(one) for one in found] == [1, 1, 1]
+
+
+def test_what_waits_for_a_batch_that_breaks_off_runs_by_itself():
+    began = []
+
+    async def grade(batch):
+        began.append(batch.request_id)
+        await asyncio.sleep(0.01)
+        if batch.request_id == "a":
+            raise InfrastructureError("gone")
+        for program in batch.programs:
+            yield verdict_on(program)
+
+    async def main():
+        families = Families()
+        batches = (batch_of([(0, 0), (0, 1)], name) for name in "ab")
+        asked = (all_of(grade_once(grade, batch, families)) for batch in batches)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    first, second = asyncio.run(main())
+    assert isinstance(first, InfrastructureError)
+    assert names(second) == ["b0", "b1"]
+    assert began == ["a", "b"]
+
+
+def test_no_more_wait_than_are_allowed_to():
+    engine, families = Engine(0), Families(most_waiting=1)
+    found = together(engine, *(batch_of([(0, 0)], name) for name in "abc"), families=families)
+    assert engine.ran == ["a0", "c0"]
+    assert [one[0]["cached"] for one in found] == [False, True, False]

@@ -172,6 +172,18 @@ def test_identical_programs_run_once_unless_the_cache_is_not_wanted(front):
     assert front.grading.programs == 7
 
 
+def test_identical_programs_of_requests_at_the_same_time_run_once(front):
+    task_id = next(iter(front.service.suites.load("starter").tasks))
+    body = {"suite": "starter", "samples": [{"task_id": task_id, "solution": "x = 1"}] * 2}
+
+    async def both(client):
+        return await asyncio.gather(*(client.post("/v1/grade", json=body) for _ in range(2)))
+
+    answers = front.talk(both)
+    assert front.grading.programs == 1
+    assert [answer.json()["summary"]["passed"] for answer in answers] == [2, 2]
+
+
 def test_verdicts_have_the_requests_own_task_names(front):
     sample = {"task_id": "mine", "solution": "x", "tests": ["assert f(1) == 1"]}
     answer = front.ask("POST", "/v1/grade", json={"samples": [sample]})
