@@ -299,7 +299,7 @@ def only_named(suite: Suite, samples: Iterable[GivenSample]) -> Suite:
 
 def checked_groups(suite: Suite, groups: Sequence[str] | None) -> tuple[str, ...]:
     """Return the groups to run, in the suite's order. Raises InputError for one that no task has."""
-    known = tuple(dict.fromkeys(group.name for task in suite.tasks.values() for group in task.groups))
+    known = suite.group_names
     if groups is None:
         return known
     unknown = [group for group in groups if group not in known]

@@ -76,9 +76,9 @@ def create_app(settings: ServerSettings, grading: Grading, parts: Sequence[Part]
     )
     app.state.service = service
     routers = [open_router, metrics_router, router, *(part.router for part in parts)]
-    for each in routers:
-        app.include_router(each)
     routes = [route for each in routers for route in each.routes]
+    # Not include_router: what it would add to a router, a prefix or dependencies, is looked for at each request.
+    app.router.routes.extend(routes)
     document(app, routes)
     app.state.routes = routes
     app.add_middleware(FrontMiddleware, service=service)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
@@ -31,6 +31,12 @@ _MEANINGS = {
     503: "No worker can grade now, or the server is about to stop. Retry-After says when to come back.",
     504: "Too much for now, or no worker can run this now: it says nothing about the program. Send it again.",
 }
+# How a request may bring its key: ``auth.key_of``.
+_KEYS: dict[str, dict[str, str]] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "an API key"},
+    "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "an API key"},
+    "basic": {"type": "http", "scheme": "basic", "description": "an API key as the password of any user"},
+}
 _WITH_RETRY_AFTER = (429, 503, 504)
 PROBLEMS_OF_READING = (401, 403, 422, 429, 503)
 """What a route with a key can answer; a drain and the key's rate included."""
@@ -54,12 +60,17 @@ def takes(model: type[BaseModel]) -> Callable[[_Endpoint], _Endpoint]:
 
 
 def document(app: FastAPI, routes: Iterable[object]) -> None:
-    """Complete the application's OpenAPI document with the bodies that ``routes`` take, and with problems."""
+    """Complete the application's OpenAPI document with the bodies and keys that ``routes`` take, and with problems.
+
+    A route takes a key if a Caller is among its endpoint's parameters.
+    """
+    ours = [route for route in routes if isinstance(route, APIRoute)]
     marked = [
         (route, route.endpoint.__dict__["takes"])
-        for route in routes
-        if isinstance(route, APIRoute) and "takes" in getattr(route.endpoint, "__dict__", {})
+        for route in ours
+        if "takes" in getattr(route.endpoint, "__dict__", {})
     ]
+    keyed = [route for route in ours if any(each.name == "caller" for each in route.dependant.dependencies)]
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -68,14 +79,23 @@ def document(app: FastAPI, routes: Iterable[object]) -> None:
             models = [ProblemAnswer, *dict.fromkeys(model for _, model in marked)]
             _, found = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
             schema.setdefault("components", {}).setdefault("schemas", {}).update(found["$defs"])
+            schema["components"]["securitySchemes"] = _KEYS
             for route, model in marked:
-                for method in route.methods or ():
-                    operation = schema["paths"][route.path_format][method.lower()]
+                for operation in _operations(schema, route):
                     operation["requestBody"] = _body(model)
+            for route in keyed:
+                for operation in _operations(schema, route):
+                    operation["security"] = [{name: []} for name in _KEYS]
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _operations(schema: dict[str, Any], route: APIRoute) -> Iterator[dict[str, Any]]:
+    if route.include_in_schema:
+        for method in route.methods or ():
+            yield schema["paths"][route.path_format][method.lower()]
 
 
 def _body(model: type[BaseModel]) -> dict[str, Any]:

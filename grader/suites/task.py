@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 ComparisonKind = Literal[
@@ -111,3 +112,8 @@ class Suite:
     version: str
     sha256: str
     tasks: Mapping[str, Task]
+
+    @cached_property
+    def group_names(self) -> tuple[str, ...]:
+        """The names of the tasks' test groups, in their order."""
+        return tuple(dict.fromkeys(group.name for task in self.tasks.values() for group in task.groups))

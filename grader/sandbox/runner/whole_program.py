@@ -8,12 +8,13 @@ import builtins
 import contextlib
 import os
 import sys
-import traceback
 import types
 from typing import Any
 
 from . import wire
 from .program import FILE_NAME, describe, flush_output, send
+
+_print_exception = sys.__excepthook__
 
 
 def run(payload: dict[str, Any]) -> int:
@@ -91,9 +92,13 @@ def _exit_status(code: object) -> int:
 
 
 def _print_traceback(error: BaseException) -> None:
-    """Print what the interpreter would, without the frames of this file."""
+    """Have the interpreter print what it would, without the frames of this file."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename != FILE_NAME:
         trace = trace.tb_next
-    with contextlib.suppress(BaseException):
-        traceback.print_exception(type(error), error, trace, file=sys.stderr)
+    facts = (type(error), error.with_traceback(trace), trace)
+    try:
+        sys.excepthook(*facts)
+    except BaseException:  # the program's own
+        with contextlib.suppress(BaseException):
+            _print_exception(*facts)

@@ -15,7 +15,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from grader.limits import MIB, Limits
-from grader.server.auth import Caller, GivenKey, caller_of
+from grader.server.auth import Caller, caller_of
 from grader.server.batches import Owner
 from grader.server.bodies import read_model
 from grader.server.compat.running import (
@@ -93,10 +93,10 @@ class RunCodeResponse(BaseModel):
     files: dict[str, str] = {}
 
 
-async def _caller(request: Request, key: GivenKey) -> Caller:
+async def _caller(request: Request) -> Caller:
     """Return who sent a request, as ``auth.caller_of`` does; a key's rate is 504 as well."""
     with shed_with(SHED):
-        return await caller_of(request, key)
+        return await caller_of(request)
 
 
 PatientCaller = Annotated[Caller, Depends(_caller)]
