@@ -19,6 +19,7 @@ INODES = 4096
 BY_USER_CAPABILITIES = ("SETUID", "SETGID", "KILL")
 _CPUS = 2  # one for the sample, one for the runner, which feeds and watches it
 _OPEN_FILES = 1024
+_LOCKED_BYTES = 8 * MIB  # what the kernel gives everybody since 5.16
 _EMPTY = "ro,nosuid,nodev,noexec,size=4k,mode=0555"
 
 
@@ -69,7 +70,8 @@ def host_config(
         ulimits=[
             {"Name": "nofile", "Soft": _OPEN_FILES, "Hard": _OPEN_FILES},
             {"Name": "core", "Soft": 0, "Hard": 0},
-            {"Name": "memlock", "Soft": 0, "Hard": 0},
+            # For the runner's code; a sample's own limit is 0.
+            {"Name": "memlock", "Soft": _LOCKED_BYTES, "Hard": _LOCKED_BYTES},
             {"Name": "msgqueue", "Soft": 0, "Hard": 0},
         ],
         log_config={"Type": "none", "Config": {}},

@@ -163,12 +163,6 @@ class Harness:
             time.sleep(0.05)
         return True
 
-    def _timed(self, attack: Attack, before: Inside) -> tuple[dict[str, Any], float]:
-        """The verdict on an attack, and the CPU seconds that the grader used for it."""
-        used = self.grader_cpu_s(before)
-        verdict = self.grade(attack.source, attack.task)
-        return verdict, self.grader_cpu_s(before) - used
-
     @staticmethod
     def must_be_clean(verdict: dict[str, Any]) -> None:
         """Fail unless an honest program passed."""
@@ -179,7 +173,9 @@ class Harness:
         """Grade an attack; fail if it passes, or leaves or breaks anything."""
         before, memory_before = self.state(), self.worker_memory()
         left_before = self._memory_of_cell(before)
-        verdict, cpu = self._timed(attack, before)
+        cpu_before = self.grader_cpu_s(before)
+        verdict = self.grade(attack.source, attack.task)
+        cpu = self.grader_cpu_s(before) - cpu_before
         assert verdict["status"] in self.backend.statuses(attack), (
             verdict["status"],
             verdict["error"],
@@ -190,9 +186,6 @@ class Harness:
         # Who reads a flood works as long as the program does that writes it.
         reading = 2 * verdict["cpu_s"] if "flood" in attack.name else 0.0
         bound = MAX_GRADER_CPU_S + reading
-        if cpu > bound and self.backend.keeps_cell(attack):
-            # What an attack costs, it costs each time; what a virtual machine's pause is booked on, it is once.
-            cpu = self._timed(attack, before)[1]
         assert cpu <= bound, f"judging it cost {cpu:.1f} CPU seconds"
         self.must_be_clean(self.grade(self.witness))
         if self.backend.keeps_cell(attack):

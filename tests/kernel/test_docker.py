@@ -128,6 +128,15 @@ def test_the_container_is_what_was_promised(cell, runtime, daemon):
     assert (host["Runtime"] == runtime) if runtime else True
 
 
+def test_the_runners_code_is_locked_in_memory(cell, runtime, daemon):
+    """Else the kernel takes it back when a sample has filled the memory: ``runner.kernel.lock_code``."""
+    if runtime == "runsc":
+        return  # a kernel of its own, whose code no sample can displace
+    pid = daemon.inspect_container(cell._container)["State"]["Pid"]
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    assert int(status["VmLck"].split()[0]) > 3 * 1024  # of libpython alone
+
+
 def test_layers_are_those_in_force(cell, runtime):
     assert cell.backend == "docker"
     inner = {layer.partition("_")[0] for layer in cell.layers}

@@ -232,6 +232,26 @@ def hard_limit(number: int) -> int:
     return int(limit.hard)
 
 
+def lock_code(proc: int) -> None:
+    """Keep the code that this process has mapped from files in memory, as far as the limit of locked memory goes.
+
+    Where a control group is at its limit, the kernel first takes back what it can read again from files. That is the
+    interpreter's code, where it was this group that had it read: all processes of the cell then spend seconds on having
+    it read again and again, before the one that allocates too much is killed. Others map the same pages.
+    """
+    handle = os.open("self/maps", os.O_RDONLY, dir_fd=proc)
+    with os.fdopen(handle, "rb") as maps:
+        lines = [line.split() for line in maps]
+    found = [
+        (int(start, 16), int(end, 16))
+        for line in lines
+        if len(line) > 5 and line[5].startswith(b"/") and line[1][1:2] == b"-"
+        for start, _, end in [line[0].partition(b"-")]
+    ]
+    for start, end in sorted(found, key=lambda each: each[0] - each[1]):
+        _libc.mlock(ctypes.c_void_p(start), ctypes.c_size_t(end - start))
+
+
 def process_clock(pid: int) -> int:
     """Return the id of a process's CPU clock, for time.clock_gettime (clock_getcpuclockid(3))."""
     return (~pid << 3) | 2

@@ -12,7 +12,7 @@ import select
 from collections import deque
 from typing import Any, NamedTuple
 
-from . import container, landlock, scratch, uids, wire, zygote
+from . import container, kernel, landlock, scratch, uids, wire, zygote
 from .host_clock import HostClock
 from .run import Limits, Run
 
@@ -125,6 +125,8 @@ class Supervisor:
         if self._by_user != (config.users != (0, 0)):
             raise ValueError("the cell was made for one kind of isolation and is configured for another")
         self._users = uids.Users(*config.users) if self._by_user else None
+        if self._proc != container.NO_PROC:
+            kernel.lock_code(self._proc)
         self._plain = self._zygotes["plain", False] = zygote.start(self._proc, config)
         self._out.add(wire.HELLO, zygote.describe(config, own_mounts=self._own_mounts))
         self._out.flush()
