@@ -133,7 +133,7 @@ _MAKES_CLASS_LIE = frozenset(
 # Streams may be set: contest programs put faster ones in their place.
 _OWN_STREAMS = frozenset(("sys.stdin", "sys.stdout", "sys.stderr"))
 _FIRST_FOREIGN_DESCRIPTOR = 3
-_KEPT_SOURCES, _KEPT_CHARACTERS = 4096, 8192
+_KEPT_SOURCES, _KEPT_CHARACTERS = 2048, 4096  # 8 MiB of ASCII
 _EXCEPTION = "SystemExit"
 _EXITS = frozenset(("exit", "quit", "sys.exit", "builtins.exit"))
 # The nodes that ``_of_node`` knows; the others of a program are many.

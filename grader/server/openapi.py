@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from grader.server.auth import Caller
 from grader.server.models import ProblemAnswer
 from grader.server.problems import MEDIA_TYPE
 
@@ -62,7 +64,7 @@ def takes(model: type[BaseModel]) -> Callable[[_Endpoint], _Endpoint]:
 def document(app: FastAPI, routes: Iterable[object]) -> None:
     """Complete the application's OpenAPI document with the bodies and keys that ``routes`` take, and with problems.
 
-    A route takes a key if a Caller is among its endpoint's parameters.
+    A route takes a key if its endpoint depends on who calls.
     """
     ours = [route for route in routes if isinstance(route, APIRoute)]
     marked = [
@@ -70,7 +72,7 @@ def document(app: FastAPI, routes: Iterable[object]) -> None:
         for route in ours
         if "takes" in getattr(route.endpoint, "__dict__", {})
     ]
-    keyed = [route for route in ours if any(each.name == "caller" for each in route.dependant.dependencies)]
+    keyed = [route for route in ours if any(map(_gives_caller, route.dependant.dependencies))]
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -90,6 +92,10 @@ def document(app: FastAPI, routes: Iterable[object]) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _gives_caller(dependency: Dependant) -> bool:
+    return dependency.call is not None and get_type_hints(dependency.call).get("return") is Caller
 
 
 def _operations(schema: dict[str, Any], route: APIRoute) -> Iterator[dict[str, Any]]:

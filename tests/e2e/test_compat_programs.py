@@ -77,6 +77,8 @@ def run_code(client: httpx.Client, code: str, **fields: Any) -> dict[str, Any]:
         ("input()", {}, "Failed", 1, "", "EOFError"),
         ("def f(:", {}, "Failed", 1, "", "SyntaxError"),
         ("print(1)\n1/0", {}, "Failed", 1, "1\n", "line 2, in <module>\nZeroDivisionError"),
+        ("import sys\nsys.excepthook = lambda *e: sys.stderr.write('mine')\n1/0", {}, "Failed", 1, "", "mine"),
+        ("import sys\nsys.excepthook = None\n1/0", {}, "Failed", 1, "", "line 3, in <module>\nZeroDivisionError"),
         ("import sys\nsys.exit(7)", {}, "Failed", 7, "", ""),
         ("import os\nos._exit(9)", {}, "Failed", 9, "", ""),
         ("raise SystemExit('no')", {}, "Failed", 1, "", "no"),

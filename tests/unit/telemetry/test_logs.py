@@ -165,3 +165,16 @@ def test_whatever_is_logged_is_one_line(fields: dict[str, Any]) -> None:
     (line,) = output.getvalue().splitlines()
     json.loads(line)
     assert len(line) < 200_000
+
+
+def test_a_stream_that_nobody_reads_ends_nothing(output: Output) -> None:
+    output.close()
+    structlog.get_logger("grader.server").info("said to nobody")
+
+
+def test_a_level_is_of_the_standard_librarys_logger(output: Output) -> None:
+    logging.getLogger("grader.quiet").setLevel(logging.ERROR)
+    structlog.get_logger("grader.quiet").warning("unsaid")
+    structlog.get_logger("grader.quiet").error("said")
+    logging.getLogger("grader.quiet").setLevel(logging.NOTSET)
+    assert [line["event"] for line in output.lines()] == ["said"]
