@@ -11,18 +11,12 @@ MIB = 1 << 20
 GIB = 1 << 30
 
 
-# EvalPlus's limits are on wall-clock time, which runs some per cent ahead of CPU time on an idle machine too: a program
-# shares its processor with interrupts and the kernel (3.86 s of CPU in 3.96 s for one that EvalPlus stops at 4 s).
-# Without this share, programs that EvalPlus stops would be within our limit by a hair, or not, by chance.
-CPU_SHARE_OF_WALL = 0.95
-
-
 @dataclass(frozen=True)
 class Limits:
     """What one sample may use before it is stopped.
 
-    The limit of one test is ``max(time_floor_s, time_factor * reference_cpu_s)``: EvalPlus's rule, with 95% of it
-    granted as CPU time (see ``CPU_SHARE_OF_WALL``). ``group_time_s`` bounds a whole test group (EvalPlus:
+    The limit of one test is ``max(time_floor_s, time_factor * reference_cpu_s)``: EvalPlus's rule, on CPU time
+    (of a processor at its fastest: see ``sandbox.runner.pace``). ``group_time_s`` bounds a whole test group (EvalPlus:
     ``EVALPLUS_TIMEOUT_PER_TASK``, 60 s), and is ``time_factor`` times what the reference needs for the task where that
     is more. ``idle_s`` is the backstop for sleepers: seconds in which the program neither runs nor waits for a
     processor, so that a loaded machine does not use it up; None means the limit of the test at hand.
@@ -74,4 +68,4 @@ class Limits:
 
     def test_time_s(self, reference_cpu_s: float) -> float:
         """CPU seconds that one test may use, given what the reference needed for it."""
-        return CPU_SHARE_OF_WALL * max(self.time_floor_s, self.time_factor * reference_cpu_s)
+        return max(self.time_floor_s, self.time_factor * reference_cpu_s)

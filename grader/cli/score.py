@@ -80,9 +80,7 @@ WORKERS = typer.Option(
 PROFILE = typer.Option(
     help="Which tests are run: full, all of them; rewards is not available in this version."
 )
-TIME_FLOOR = typer.Option(
-    help="Seconds that every test may take; 4 by default. 95% of them are granted as CPU time.", metavar="S"
-)
+TIME_FLOOR = typer.Option(help="Seconds that every test may take; 4 by default. CPU time.", metavar="S")
 TIME_FACTOR = typer.Option(
     help="The same, as a multiple of the reference's CPU time where that is more; 4 by default.", metavar="F"
 )

@@ -171,8 +171,6 @@ class AnswerStream:
         if kind == wire.RAISED:
             self.raised[test] = read_raised(payload)
             return Finding.RAISED
-        if kind == wire.TIMED_OUT:
-            return Finding.TIMED_OUT
         if kind not in (wire.VALUE, wire.DIGEST):
             self._violate(f"a frame of kind {kind}")
             return None

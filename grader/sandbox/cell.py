@@ -60,6 +60,9 @@ class Done:
     stdout_tail: bytes
     stderr_tail: bytes
     memory_kill: bool
+    slowness: float = (
+        1.0  # of its processor on average, where it ran long enough to be measured: see ``runner.pace``
+    )
 
 
 Event = Answers | Done
@@ -317,6 +320,7 @@ class Cell(ABC):
             cpu_s=facts["cpu_s"],
             wall_s=facts["wall_s"],
             peak_memory_bytes=facts["rss"],
+            slowness=facts["slowness"],
             stdout_tail=payload[end:middle],
             stderr_tail=payload[middle:],
             memory_kill=memory_kill,

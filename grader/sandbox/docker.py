@@ -12,11 +12,12 @@ from pathlib import Path
 
 from grader.errors import CellLostError, SandboxError
 from grader.limits import MIB, Limits
-from grader.sandbox import cgroup, docker_engine, docker_options, docker_orphans, images, seccomp
+from grader.sandbox import cgroup, docker_engine, docker_options, docker_orphans, images, liveness, seccomp
 from grader.sandbox.cell import Cell, Event
 from grader.sandbox.docker_stream import Demultiplexer
-from grader.sandbox.runner import wire
+from grader.sandbox.runner import threads, wire
 from grader.sandbox.runner.container import UIDS
+from grader.sandbox.runner.pace import EVERY_S, Pace
 from grader.sandbox.runner.supervisor import ASK_KERNEL
 
 _ADDRESS_SPACE_EXTRA = 256 * MIB  # what the interpreter maps before the program begins
@@ -66,7 +67,8 @@ class DockerCell(Cell):
         self._stream = Demultiplexer()
         self._group: cgroup.Group | None = None
         self._host_cpu = Path()
-        self._next_tick = 0.0
+        self._next_tick = self._paced_at = 0.0
+        self._slowness = 1.0
         self._stopped = False
         try:
             self.image = images.find(self._client, image or images.reference())
@@ -118,6 +120,7 @@ class DockerCell(Cell):
         if self._gvisor:
             self._host_cpu = self._find_counter(state.get("Pid", 0))
             self.wake_s, self.exact_clocks = _TICK_S, False
+            self._pace = Pace()
         else:
             self._group = self._find_group(state.get("Pid", 0))
 
@@ -243,7 +246,19 @@ class DockerCell(Cell):
             used = cgroup.read_cpu_s(self._host_cpu)
         except OSError as error:
             raise self._lost() from error
-        self._send(wire.TICK, wire.SECONDS.pack(used))
+        if used - self._paced_at > EVERY_S:
+            self._paced_at = used
+            self._slowness = self._slowness_now() or self._slowness
+        self._send(wire.TICK, wire.TICK_BODY.pack(used, self._slowness))
+
+    def _slowness_now(self) -> float | None:
+        """How slow the processor is on which the container computes; None where none of its threads does."""
+        proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            processor = threads.processor_of(list(liveness.descendants(self.first_process)), proc)
+        finally:
+            os.close(proc)
+        return None if processor is None else self._pace.slowness_of(processor)
 
     def _unwrap(self, data: bytes) -> bytes:
         return self._stream.feed(data)

@@ -185,10 +185,7 @@ class FunctionGrading:
         kinds = [kind for kind, _ in frames[:2]]
         if kinds == [wire.LOADED, wire.VALUE]:
             return frames[1][1], done
-        late = (
-            kinds == [wire.LOADED, wire.TIMED_OUT]
-            or status_of_ending(Ending(done.ended)) is Status.TIME_LIMIT
-        )
+        late = status_of_ending(Ending(done.ended)) is Status.TIME_LIMIT
         return (Finding.TIMED_OUT if late else Finding.WRONG), done
 
 

@@ -85,14 +85,15 @@ def collect_into(buffer: bytearray, *, stop_above: int | None = None) -> Callabl
     return keep
 
 
-# A program that is stopped for its time when its memory was nearly full would have met that limit next; which of the
-# two it meets first can depend on how fast the kernel hands out pages.
-_NEARLY_FULL = 0.75
+# A program that is stopped for its time with so much of its memory in use is as a rule one that fills memory without
+# end. Which of the two limits it meets first depends on how fast a kernel hands out pages: a list that grows by one
+# item at a time takes about 4 s to fill 1 GiB, so that either would be named by chance.
+_FILLING = 0.25
 
 
 def ending_of(done: Done, memory_bytes: int) -> Ending:
     """The facts of a run's end that the judge needs; ``memory_bytes`` was the run's limit."""
-    filled = done.ended == "cpu_limit" and done.peak_memory_bytes >= _NEARLY_FULL * memory_bytes
+    filled = done.ended == "cpu_limit" and done.peak_memory_bytes >= _FILLING * memory_bytes
     return Ending(done.ended, done.code, done.signal, done.memory_kill or filled)
 
 

@@ -137,6 +137,12 @@ def test_the_runners_code_is_locked_in_memory(cell, runtime, daemon):
     assert int(status["VmLck"].split()[0]) > 3 * 1024  # of libpython alone
 
 
+def test_a_long_run_has_the_pace_of_its_processor_measured(cell):
+    """By the supervisor, or where a gVisor hides the processor from it, by the worker: ``runner.pace``."""
+    spend = "def f(n):\n    for _ in range(20_000_000): pass"
+    assert run(cell, spend).done.slowness > 1.0
+
+
 def test_layers_are_those_in_force(cell, runtime):
     assert cell.backend == "docker"
     inner = {layer.partition("_")[0] for layer in cell.layers}

@@ -52,6 +52,11 @@ class TestTime:
         assert run["answers"] == [0.3, 0.3, 0.3]
         assert run["ended"] == "cpu_limit"
 
+    def test_a_long_run_has_the_pace_of_its_processor_measured(self, user):
+        """Else a limit would be shorter on a processor that neighbours slow down: no two loops take equally long."""
+        assert one(user, SPEND, inputs=[[0.5]])["slowness"] > 1.0
+        assert one(user, SPEND, inputs=[[0.0]])["slowness"] == 1.0
+
     def test_a_group_has_a_limit_of_its_own(self, user):
         run = one(user, SPEND, inputs=[[0.3]] * 9, time_floor_s=5.0, group_time_s=1.0)
         assert run["ended"] == "cpu_limit"

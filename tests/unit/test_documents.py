@@ -293,7 +293,7 @@ def test_numbers():
     from grader.client.retries import RetryPolicy
     from grader.dispatch.config import DispatcherConfig
     from grader.integrations import areal, rows
-    from grader.limits import CPU_SHARE_OF_WALL, GIB, MIB, Limits
+    from grader.limits import GIB, MIB, Limits
     from grader.samples import MAX_LINE_BYTES
     from grader.server import bodies, idempotency, models, protocol
     from grader.server.jobs.records import Bounds
@@ -307,7 +307,7 @@ def test_numbers():
     said = {
         "docs/cli.md": [
             f"A line may have up to {MAX_LINE_BYTES // MIB} MiB",
-            f"| `--time-floor S` | {limits.time_floor_s:g} | seconds that every test may take; {CPU_SHARE_OF_WALL:.0%}",
+            f"| `--time-floor S` | {limits.time_floor_s:g} | CPU seconds that every test may take",
             f"| `--time-factor F` | {limits.time_factor:g} |",
             f"| `--memory-limit BYTES` | {limits.memory_bytes // GIB} GiB |",
             f"the last {limits.stdout_bytes // 1024} KiB of what the program printed",

@@ -14,14 +14,14 @@ class Span:
     machine makes a program slower, not idle. Time that the supervisor took for itself is excused.
     """
 
-    __slots__ = ("cpu", "delay", "wall")
+    __slots__ = ("cpu", "delay", "wall", "work")
 
     def __init__(self) -> None:
-        self.cpu = self.wall = self.delay = 0.0
+        self.cpu = self.wall = self.delay = self.work = 0.0
 
-    def begin(self, cpu: float, wall: float, delay: float) -> None:
+    def begin(self, cpu: float, wall: float, delay: float, work: float) -> None:
         """Begin, where the clocks stand now."""
-        self.cpu, self.wall, self.delay = cpu, wall, delay
+        self.cpu, self.wall, self.delay, self.work = cpu, wall, delay, work
 
     def idle(self, cpu: float, wall: float, delay: float) -> float:
         """Return the idle seconds since it began, given where the clocks stand now."""

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from . import threads, wire
 from .clocks import RunDelay, Span
-from .kernel import process_clock, widen_pipe
+from .kernel import process_clock
+from .pace import WorkClock
+from .pipes import PIPE_BYTES, Tail, make_pipe
 
 if TYPE_CHECKING:
     from .host_clock import HostClock
+    from .pace import Pace
     from .zygote import Handle
 
-_PIPE_BYTES = 1 << 20
 _READ = 1 << 16
-_STARTED = wire.frame(wire.STARTED, b"")
+_STARTED, _SLOW = wire.frame(wire.STARTED, b""), wire.frame(wire.SLOW, b"")
 _SHORTEST_WAKE_S, _LONGEST_WAKE_S = 0.005, 0.025
 _LATE_S = 2 * _LONGEST_WAKE_S
 _LONGEST_START_S = 30.0
@@ -39,19 +41,13 @@ class Limits(NamedTuple):
     stdout_bytes: int
 
 
-class Tail:
-    """The last bytes of a stream."""
+class Watch(NamedTuple):
+    """What runs are watched with: a /proc, where there is one; how fast processors are, where that can be seen in it;
+    and the host's clock, where a process's own runs too fast."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._data = b""
-
-    def add(self, data: bytes) -> None:
-        """Append, and forget what came too long ago."""
-        self._data = (self._data + data)[-self._size :]
-
-    def __bytes__(self) -> bytes:
-        return self._data
+    proc: int
+    pace: Pace | None
+    host_clock: HostClock | None
 
 
 class Run:
@@ -80,6 +76,8 @@ class Run:
         self._shown = self._look_at = 0.0
         self._asleep = 0  # looks in a row
         self._in_kernel_s = 0.0
+        self._work = WorkClock(limits.test_s)
+        self._pace: Pace | None = None
         self._host_clock: HostClock | None = None
         self._tails = {"stdout": Tail(limits.stdout_bytes), "stderr": Tail(limits.stdout_bytes)}
         self._step, self._whole_group = Span(), Span()
@@ -87,28 +85,34 @@ class Run:
     @staticmethod
     def never_started(number: int) -> tuple[bytes, ...]:
         """Return the report of a run that was cancelled before it began."""
-        facts = {"ended": "cancelled", "code": 0, "signal": 0, "cpu_s": 0.0, "wall_s": 0.0, "rss": 0}
-        return _report({"run": number, "driver_code": 0, "outside": False, **facts}, b"", b"")
+        nothing = {
+            "code": 0,
+            "signal": 0,
+            "driver_code": 0,
+            "cpu_s": 0.0,
+            "wall_s": 0.0,
+            "rss": 0,
+            "slowness": 1.0,
+        }
+        return _report({"run": number, "ended": "cancelled", "outside": False, **nothing}, b"", b"")
 
     def start(
         self,
         zygote: Handle,
         payloads: tuple[bytes, ...],
         poll: select.poll,
-        proc: int,
-        host_clock: HostClock | None = None,
+        watch: Watch,
     ) -> None:
-        """Fork the processes and begin to watch; with a ``host_clock`` where their own clocks run too fast."""
-        if host_clock:
-            host_clock.begin()
-        self._host_clock = host_clock
+        """Fork the processes and begin to watch."""
+        self._proc, self._pace, self._host_clock = watch
+        if self._host_clock:
+            self._host_clock.begin()
         self._zygote = zygote
-        self._proc = proc
-        self._run_delay = RunDelay(proc)
+        self._run_delay = RunDelay(self._proc)
         self._began = self._polled = self._arrived = time.monotonic()
-        self._answers, answers_end = _pipe(wide=True)
-        self._stdout, stdout_end = _pipe()
-        self._stderr, stderr_end = _pipe() if self._whole_program else (-1, stdout_end)
+        self._answers, answers_end = make_pipe(wide=True)
+        self._stdout, stdout_end = make_pipe()
+        self._stderr, stderr_end = make_pipe() if self._whole_program else (-1, stdout_end)
         self._to_start = len(_STARTED) * len(payloads)  # a driver passes its candidate's on
         self._pids = zygote.fork(payloads, answers_end, stdout_end, stderr_end)
         self._clocks = [process_clock(pid) for pid in self._pids]
@@ -162,7 +166,8 @@ class Run:
         """Begin with the load when the processes are set up. Until then no program runs, and none is to blame."""
         if not self._to_start:
             for span in (self._step, self._whole_group):
-                span.begin(self._cpu(), wall, 0.0)
+                cpu = self._cpu()
+                span.begin(cpu, wall, 0.0, self._work.seconds(cpu))
         elif wall - self._began > _LONGEST_START_S:
             self.kill("not_started")
 
@@ -178,6 +183,9 @@ class Run:
                 chunk, started = chunk[self._to_start :], chunk[: self._to_start]
                 self._to_start -= len(started)
             if not self._whole_program:  # one step from its start to its end, whatever it writes here
+                if chunk == _SLOW and not (self._skip or self._carry):
+                    self._hold_limits(self._cpu())  # it waits meanwhile, and its clock stands still
+                    continue
                 self._count_frames(chunk)
             self._answer_bytes += len(chunk)
             self._out.add(wire.ANSWERS, wire.CHUNK.pack(self.number, cpu), chunk)
@@ -215,20 +223,24 @@ class Run:
 
     def _next_step(self, cpu: float, wall: float) -> None:
         delay = self._delay() if wall - self._step.wall > _LATE_S else self._step.delay
-        self._step.begin(cpu, wall, delay)
+        work = self._work.seconds(cpu)
+        self._step.begin(cpu, wall, delay, work)
         self._asleep = 0
         group = sum(1 for bound in self._bounds if self._frames > bound)
         if group != self._group:
             self._group = group
-            self._whole_group.begin(cpu, wall, delay)
+            self._whole_group.begin(cpu, wall, delay, work)
 
     def _enforce(self, cpu: float, wall: float) -> None:
         limits, step, group = self._limits, self._step, self._whole_group
-        limit = limits.tests.get(self._frames - 1, limits.test_s) if self._frames else limits.load_s
-        if cpu - step.cpu > limit or cpu - group.cpu > limits.group_s:
-            self.kill("cpu_limit")
+        if self._pace and self._work.is_due(cpu):
+            processor = threads.processor_of(self._pids, self._proc)
+            slowness = None if processor is None else self._pace.slowness_of(processor)
+            if slowness is not None:
+                self._work.note(cpu, slowness)
+        if self._hold_limits(cpu):
             return
-        idle_s = limit if limits.idle_s is None else limits.idle_s
+        idle_s = self._limit() if limits.idle_s is None else limits.idle_s
 
         def is_idle(delay: float) -> bool:
             return step.idle(cpu, wall, delay) > idle_s or group.idle(cpu, wall, delay) > limits.group_s
@@ -237,6 +249,27 @@ class Run:
             self._delay()
         ):  # seldom the first, so that the second is seldom asked
             self._end_if_asleep(wall)
+
+    def _limit(self) -> float:
+        limits = self._limits
+        return limits.tests.get(self._frames - 1, limits.test_s) if self._frames else limits.load_s
+
+    def _hold_limits(self, cpu: float) -> bool:
+        """Kill a run that has used its CPU time up."""
+        over = self._used_up(self._step, cpu, self._limit()) or self._used_up(
+            self._whole_group, cpu, self._limits.group_s
+        )
+        if over:
+            self.kill("cpu_limit")
+        return over
+
+    def _used_up(self, span: Span, cpu: float, limit_s: float) -> bool:
+        used = cpu - span.cpu
+        return used > limit_s and self._work.is_over(limit_s, used, self._work.seconds(cpu) - span.work)
+
+    def note_slowness(self, slowness: float) -> None:
+        """Take from outside how slow the run's processor is, where that cannot be seen here."""
+        self._work.note(self._cpu(), slowness)
 
     def _end_if_asleep(self, wall: float) -> None:
         """Kill a run that is idle by its clocks, when it is found asleep a few times in a row.
@@ -324,11 +357,12 @@ class Run:
             "cpu_s": self._host_clock.corrected(used) if self._host_clock else used,
             "wall_s": time.monotonic() - self._began,
             "rss": rss,
+            "slowness": self._work.slowness,
         }
         return _report(report, bytes(self._tails["stdout"]), bytes(self._tails["stderr"]))
 
     def _drain_rest(self, name: str, pipe: int) -> None:
-        for _ in range(_PIPE_BYTES // 4096):  # a pipe holds no more
+        for _ in range(PIPE_BYTES // 4096):  # a pipe holds no more
             if not self._drain_text(name, pipe):
                 return
 
@@ -340,16 +374,6 @@ def _running_sums(sizes: tuple[int, ...]) -> list[int]:
         total += size
         bounds.append(total)
     return bounds
-
-
-def _pipe(*, wide: bool = False) -> tuple[int, int]:
-    """A pipe whose reading end does not block, and that a program seldom finds full if it is ``wide``."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    os.set_blocking(reader, False)
-    if wide:
-        with contextlib.suppress(PermissionError):  # over the user's soft limit: it is slower, not different
-            widen_pipe(writer, _PIPE_BYTES)
-    return reader, writer
 
 
 def _killed_already(dying: bool, usage: tuple[int, float, int]) -> bool:

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from . import container, kernel, landlock, scratch, uids, wire, zygote
 from .host_clock import HostClock
-from .run import Limits, Run
+from .pace import Pace
+from .run import Limits, Run, Watch
 
 ASK_KERNEL = -1
 _PIPE_CHUNK = 1 << 16  # what a pipe holds
@@ -59,6 +60,7 @@ class Supervisor:
         self._waiting: deque[Request] = deque()
         self._current: Run | None = None
         self._clock: HostClock | None = None
+        self._pace = Pace() if proc != container.NO_PROC else None
         self._zygotes: dict[tuple[str, bool], zygote.Handle] = {}
         self._out = wire.Writer(1)
         self._poll = select.poll()
@@ -110,7 +112,9 @@ class Supervisor:
         elif kind == wire.TICK:
             self._clock = self._clock or HostClock()
             if self._current is not None:
-                self._clock.tick(wire.SECONDS.unpack(payload)[0], self._current.shown_cpu())
+                host, slowness = wire.TICK_BODY.unpack(payload)
+                self._clock.tick(host, self._current.shown_cpu())
+                self._current.note_slowness(slowness)
         elif kind == wire.PING:
             self._out.add(wire.PONG)
             self._out.flush()
@@ -148,7 +152,7 @@ class Supervisor:
         if self._users:
             chosen.users = self._users.lend(len(request.payloads))
             run.can_stop_itself = True
-        run.start(chosen, request.payloads, self._poll, self._proc, self._clock)
+        run.start(chosen, request.payloads, self._poll, Watch(self._proc, self._pace, self._clock))
         return run
 
     def _zygote(self, name: str, *, calls: bool) -> zygote.Handle:

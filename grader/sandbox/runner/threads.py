@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 
 _PF_EXITING = 0x4  # flags, field 9; linux/sched.h
-_FLAGS = 6  # counted from the state, field 3
+_FLAGS, _PROCESSOR = 6, 36  # fields 9 and 39, counted from the state, field 3
 
 
 def is_stopped(pid: int, proc: int) -> bool:
@@ -27,6 +27,15 @@ def states(pid: int, proc: int) -> bytes:
     """The states of a process's threads, a letter each: R runs or waits for a processor, D waits inside the kernel (for
     a disk, a lock), S sleeps."""
     return b"".join(stat[:1] for stat in _thread_stats(pid, proc))
+
+
+def processor_of(pids: list[int], proc: int) -> int | None:
+    """Return the processor of a thread of these processes that runs or waits for one; None where there is none."""
+    for pid in pids:
+        for stat in _thread_stats(pid, proc):
+            if stat[:1] == b"R":
+                return int(stat.split()[_PROCESSOR])
+    return None
 
 
 def delay_ns(pid: int, proc: int) -> int:

@@ -17,7 +17,7 @@ _GATHERED = 1 << 16  # bytes
 # Worker to supervisor. Payloads are marshalled: they come from trusted code.
 CONFIGURE = ord("C")  # dict: see supervisor.Config
 RUN = ord("R")  # tuple: see supervisor.Request
-TICK = ord("T")  # float64: CPU seconds of the whole cell by the host's count; see host_clock
+TICK = ord("T")  # TICK_BODY
 KILL = ord("K")  # uint32: the run to stop
 PING = ord("P")  # empty: to be answered with PONG
 
@@ -31,7 +31,8 @@ DIED = ord("Z")  # text: which other process of this cell has died
 PONG = ord("P")  # empty
 SPENT = ord("G")  # text: why this cell takes no more runs; what came after the last DONE was not begun
 
-SECONDS = struct.Struct("<d")
+# CPU seconds of the whole cell by the host's count, and how slow its processor is: see host_clock and pace
+TICK_BODY = struct.Struct("<dd")
 CHUNK = struct.Struct("<Id")  # run, CPU seconds it has used so far
 
 # Frames in a sample's answer stream.
@@ -43,7 +44,9 @@ VALUE = ord("V")  # an encoded answer
 DIGEST = ord("D")  # DIGEST_BODY of an answer too long to send
 RAISED = ord("X")  # encoded (type, message, line) of an exception
 UNCOMPILABLE = ord("C")  # the same, for a program that does not compile
-TIMED_OUT = ord("T")  # this test took longer than its limit; no more will follow
+SLOW = ord(
+    "W"
+)  # empty: this test used more CPU time than its limit; the supervisor says whether it is too late
 FILE = ord("F")  # LENGTH number of a file asked for, then its bytes: only where a program is run, not judged
 FINISHED = ord("Z")  # every test was answered; the payload has CPU seconds a test (float64) if asked for
 

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 
 import grader as package
-from grader.limits import CPU_SHARE_OF_WALL
 from grader.sandbox import options
 from grader.version import __version__
 
@@ -114,7 +113,6 @@ def test_the_help_names_all_layers_that_may_be_missing(grader, monkeypatch):
     shown = " ".join(grader("score", "--help")[1].split())
     for layer in set().union(*options.OPTIONAL_LAYERS.values()):
         assert layer in shown
-    assert f"{CPU_SHARE_OF_WALL:.0%} of them are granted as CPU time" in shown
 
 
 def test_suites_list(grader):

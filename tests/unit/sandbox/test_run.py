@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grader.sandbox.runner import clocks, run, threads, wire
+from grader.sandbox.runner import clocks, pipes, run, threads, wire
 
 LIMITS = run.Limits(1.0, 1.0, {}, 10.0, None, 1 << 20, 1000)
 
@@ -68,7 +68,7 @@ def test_a_frame_counts_when_its_header_is_there():
 
 @given(st.lists(st.binary(max_size=50)), st.integers(1, 60))
 def test_a_tail_is_the_end_of_what_was_added(pieces, size):
-    tail = run.Tail(size)
+    tail = pipes.Tail(size)
     for piece in pieces:
         tail.add(piece)
     assert bytes(tail) == b"".join(pieces)[-size:]

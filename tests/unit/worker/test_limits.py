@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grader.errors import InputError
-from grader.limits import CPU_SHARE_OF_WALL, GIB, Limits
+from grader.limits import GIB, Limits
 from grader.sandbox.cell import Done
 from grader.sandbox.runner import library
 from grader.worker.requests import RunRequest, Usage, ending_of, function_payload, run_limits
@@ -29,7 +29,7 @@ def test_the_defaults_are_evalplus_s_rule_and_a_gibibyte():
 @given(amounts, amounts, st.floats(0, 1e6))
 def test_a_test_has_the_floor_or_a_multiple_of_the_reference(floor, factor, reference):
     limits = Limits(time_floor_s=floor, time_factor=factor)
-    assert limits.test_time_s(reference) == CPU_SHARE_OF_WALL * max(floor, factor * reference)
+    assert limits.test_time_s(reference) == max(floor, factor * reference)
 
 
 @given(amounts, amounts, st.lists(st.floats(0, 1e6)))
@@ -66,7 +66,7 @@ def test_a_ceiling_that_leaves_the_idle_limit_to_the_test_does_so():
 
 def test_a_run_has_the_requests_limits():
     limits = run_limits(Limits(time_floor_s=2.0, idle_s=9.0, stdout_bytes=77), {3: 8.0})
-    assert (limits.load_s, limits.test_s, limits.tests, limits.idle_s) == (1.9, 1.9, {3: 8.0}, 9.0)
+    assert (limits.load_s, limits.test_s, limits.tests, limits.idle_s) == (2.0, 2.0, {3: 8.0}, 9.0)
     assert limits.stdout_bytes == 77
     assert run_limits(Limits(), {}, load_s=6.0).load_s == 6.0
 
@@ -115,9 +115,9 @@ def test_runs_of_a_sample_add_up_and_the_last_words_are_kept():
 
 @pytest.mark.parametrize(
     ("ended", "peak", "filled"),
-    [("cpu_limit", 800, True), ("cpu_limit", 700, False), ("idle_limit", 900, False), ("exited", 900, False)],
+    [("cpu_limit", 300, True), ("cpu_limit", 200, False), ("idle_limit", 900, False), ("exited", 900, False)],
 )
-def test_a_program_stopped_for_its_time_with_its_memory_nearly_full_is_one_that_fills_memory(
+def test_a_program_stopped_for_its_time_with_a_quarter_of_its_memory_in_use_is_one_that_fills_memory(
     ended, peak, filled
 ):
     done = Done(1, ended, 0, 9, 0, 1.0, 1.0, peak, b"", b"", memory_kill=False)
