@@ -16,7 +16,8 @@ class DispatcherConfig:
     ``tenant_share`` of both. A worker holds about ``batch_s`` CPU seconds of estimated work, and at least
     ``min_in_flight`` items, but nothing on top of ``alone_s``. An item is begun ``max_attempts`` times at most,
     and after it has taken down its cell ``max_blames`` times it is judged for that. ``background_share`` is the
-    part of a tenant's turn that its background work has while interactive work waits. ``default_cost_s`` is the
+    part of a tenant's turn that its background work has while interactive work waits. A tenant that wanted nothing
+    for a while may have up to ``idle_credit_s`` CPU seconds, times its weight, before the others. ``default_cost_s`` is the
     estimate for an item of which nothing is known, ``overhead_s`` what every item costs a worker on top, both in
     CPU seconds; ``learning_rate`` is the weight of the latest sample in an estimate, and ``learned_tasks`` the
     tasks that estimates are remembered of.
@@ -31,6 +32,7 @@ class DispatcherConfig:
     max_attempts: int = 4
     max_blames: int = 2
     background_share: float = 0.1
+    idle_credit_s: float = 0.25
     default_cost_s: float = 0.01
     overhead_s: float = 0.002
     learning_rate: float = 0.2
@@ -40,7 +42,8 @@ class DispatcherConfig:
         counts = ("max_samples", "max_bytes", "min_in_flight", "max_attempts", "max_blames", "learned_tasks")
         bounds: dict[str, tuple[float, float]] = dict.fromkeys(counts, (1, inf))
         bounds |= dict.fromkeys(("batch_s", "alone_s", "overhead_s"), (1e-6, 3600.0))
-        bounds |= {"default_cost_s": (0.0, 3600.0), "background_share": (0.0, 1.0)}
+        bounds |= dict.fromkeys(("default_cost_s", "idle_credit_s"), (0.0, 3600.0))
+        bounds |= {"background_share": (0.0, 1.0)}
         bounds |= dict.fromkeys(("tenant_share", "learning_rate"), (1e-6, 1.0))
         for name, (low, high) in bounds.items():
             value = getattr(self, name)

@@ -132,16 +132,20 @@ class FairQueue:
 
     Start-time fair queueing (Goyal, Vin, Cheng: SIGCOMM 1996): a tenant's next item is due at the virtual time at
     which its last one was due, plus that one's cost over its weight; the tenant with the earliest is served, and
-    its item's time is the time. A tenant that comes, or comes back later than it was due, is due now: it gets nothing
-    for the time in which it wanted nothing. When nothing waits, nobody is owed anything, and all is forgotten.
+    its item's time is the time, which never goes back. A tenant that comes, or comes back later than it was due, was
+    due up to ``idle_credit_s`` ago: a small batch goes before what others have queued by the thousand, and more than
+    that is not earned by waiting. When nothing waits, nobody is owed anything, and all is forgotten.
 
     Within a tenant, interactive items go before background ones, except that background ones get
     ``background_share`` of the cost that the tenant is given, so that they do not wait for ever.
     """
 
-    def __init__(self, cost_of: Callable[[Item], float], background_share: float) -> None:
+    def __init__(
+        self, cost_of: Callable[[Item], float], background_share: float, idle_credit_s: float
+    ) -> None:
         self._cost_of = cost_of
         self._share = background_share
+        self._credit_s = idle_credit_s
         self._order = itertools.count()
         self._flows: dict[str, _Flow] = {}
         self._waiting: LazyHeap[_Flow] = LazyHeap(lambda flow: flow.tag if flow.live else None)
@@ -202,7 +206,7 @@ class FairQueue:
         flow = self._waiting.least()
         if flow is None:
             return None
-        self._now = flow.tag
+        self._now = max(self._now, flow.tag)
         entry = self._lane_in_turn(flow).pop()
         entry.queued = False
         entry.flow = flow
@@ -210,7 +214,7 @@ class FairQueue:
         self._charge(flow, entry)
         self._live -= 1
         self._settle(flow)
-        while (idle := self._resting.least()) is not None and idle.tag <= self._now:
+        while (idle := self._resting.least()) is not None and idle.tag <= self._now - self._credit_s:
             del self._flows[idle.tenant]
         return entry
 
@@ -224,9 +228,12 @@ class FairQueue:
             self._settle(flow)
 
     def _flow(self, tenant: str) -> _Flow:
+        earliest = self._now - self._credit_s
         flow = self._flows.get(tenant)
         if flow is None:
-            flow = self._flows[tenant] = _Flow(tenant, self._now)
+            flow = self._flows[tenant] = _Flow(tenant, earliest)
+        elif not flow.live:
+            flow.tag = max(flow.tag, earliest)
         return flow
 
     def _lane_in_turn(self, flow: _Flow) -> _Lane:

@@ -68,7 +68,7 @@ class Dispatcher:
             rate=config.learning_rate,
             limit=config.learned_tasks,
         )
-        self._queue = FairQueue(self._costs.estimate, config.background_share)
+        self._queue = FairQueue(self._costs.estimate, config.background_share, config.idle_credit_s)
         self._deadlines = Deadlines()
         self._room = Room(config.max_samples, config.max_bytes, config.tenant_share)
         self._crew = Crew(config.batch_s, config.min_in_flight, config.alone_s)

@@ -74,19 +74,35 @@ def test_tenants_share_by_weight(tenants, workers, background):
         assert max(ahead) - min(ahead) <= allowed * 1.001
 
 
-def test_a_tenant_that_comes_back_gets_nothing_for_the_time_it_was_away(make_desk):
-    desk = make_desk(**ONE_BY_ONE)
+@pytest.mark.parametrize("credit_s", [0.0, 0.25])
+def test_a_tenant_that_comes_back_gets_its_credit_and_no_more_for_the_time_it_was_away(make_desk, credit_s):
+    desk = make_desk(**ONE_BY_ONE, idle_credit_s=credit_s)
     desk.submit(1, tenant="away", request_id="1")
     desk.submit(1000, tenant="busy", request_id="2")
     desk.workers("a")
     for _ in range(200):
-        desk.finish("a", desk.at["a"][0])
+        desk.finish("a", desk.at["a"][0], 0.01)
     before = len(desk.sent)
-    back = set(desk.submit(50, tenant="away", request_id="3"))
-    for _ in range(20):
-        desk.finish("a", desk.at["a"][0])
+    back = set(desk.submit(80, tenant="away", request_id="3"))
+    for _ in range(60):
+        desk.finish("a", desk.at["a"][0], 0.01)
     served = [number in back for number in order(desk)[before:]]
-    assert 9 <= sum(served) <= 11
+    first = int(credit_s / (DispatcherConfig().default_cost_s + DispatcherConfig().overhead_s))
+    assert all(served[1:first])
+    assert (60 - first) / 2 - 2 <= sum(served[first:]) <= (60 - first) / 2 + 2
+
+
+@pytest.mark.parametrize("burst", [1, 5, 20])
+def test_a_tenant_that_comes_again_and_again_gets_its_share_and_its_credit_once(make_desk, burst):
+    desk = make_desk(**ONE_BY_ONE, idle_credit_s=0.25)
+    desk.submit(2000, tenant="steady", request_id="1")
+    desk.workers("a")
+    mine = set()
+    for index in range(600):
+        if not desk.machine.queued().get(("bursty", "interactive")):
+            mine |= set(desk.submit(burst, tenant="bursty", request_id=f"b{index}"))
+        desk.finish("a", desk.at["a"][0], 0.01)
+    assert len(mine & set(order(desk))) <= 300 + 0.25 / 0.012 + burst + 1
 
 
 def test_a_tenant_gains_nothing_by_coming_anew_for_every_item(make_desk):
