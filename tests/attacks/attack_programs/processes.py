@@ -107,6 +107,13 @@ _CLOCKS = {
 }  # fmt: skip
 for _name, _statements in _CLOCKS.items():
     _add(f"clock-{_name}", (59, 70, 76), "Neither time nor priority is a program's to set.", calling(_statements, _LIBC), *HARMLESS, VIOLATION)  # fmt: skip
+_add("own-limit-of-cpu", (59, 76), "A limit for which the kernel kills would make the end look like somebody else's doing.", calling("""
+    import resource
+    for attempt in (lambda: resource.setrlimit(resource.RLIMIT_CPU, (1, 1)), lambda: libc.setrlimit(0, (ctypes.c_ulong * 2)(1, 1))):
+        try: attempt()
+        except (OSError, ValueError): pass
+    while True: pass
+    """, _LIBC), TIME)  # fmt: skip
 _add("credit-of-a-crowd", (50, 57), "Threads that wait for a processor lend the sleeping one no time.", calling("""
     def work():
         while True:
