@@ -68,6 +68,14 @@ def test_a_processor_is_as_slow_as_its_loop_is_long_beside_the_fastest(monkeypat
     assert os.sched_getaffinity(0) == processors
 
 
+def test_a_group_that_was_given_other_processors_is_gone_back_to_as_it_is():
+    processors = os.sched_getaffinity(0)
+    measured = pace.Pace()
+    measured._processors = {100_000}
+    assert measured.slowness_of(min(processors)) is not None
+    assert os.sched_getaffinity(0) == processors
+
+
 def test_a_processor_where_we_may_not_go_says_nothing():
     assert pace.Pace().slowness_of(100_000) is None
 
