@@ -6,8 +6,7 @@
 "namespaces-rlimit" are embedded cells as on a machine that gives no control groups: memory is held by RLIMIT_AS.
 Compared are status, groups, and whether it passed; not times, memory, or texts of errors. For each difference the CPU
 time and the memory of both are shown, since what differs is as a rule at the edge of a limit. One resource limit in
-place of another is counted by itself. Exits with 1 if anything differs, except for one thing that is known of gVisor:
-time_limit there for memory_limit elsewhere (docs/docker.md).
+place of another is counted by itself. Exits with 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -43,12 +42,12 @@ def main() -> None:
     options = parser.parse_args()
     limits = Limits() if options.time_factor is None else Limits(time_factor=options.time_factor)
     names = options.backends.split(",")
-    unexplained = 0
+    differences = 0
     for file in options.files:
         graded = {name: grade(file, name, options.suite, options.workers, limits) for name in names}
         for name in names[1:]:
-            unexplained += compare(file, names[0], graded[names[0]], name, graded[name])
-    sys.exit(min(unexplained, 1))
+            differences += compare(file, names[0], graded[names[0]], name, graded[name])
+    sys.exit(min(differences, 1))
 
 
 def grade(file: Path, backend: str, suite: str, workers: int | None, limits: Limits) -> Verdicts:
@@ -85,33 +84,23 @@ def no_control_groups() -> Iterator[None]:
 
 
 def compare(file: Path, name: str, expected: Verdicts, other: str, found: Verdicts) -> int:
-    """Print the differences; returns how many are not explained."""
+    """Print the differences; returns how many there are."""
     assert expected.keys() == found.keys()
     different = [key for key in expected if judged(expected[key]) != judged(found[key])]
     swaps = [key for key in different if both_limits(expected[key], found[key])]
-    known = [key for key in swaps if is_known(name, expected[key], other, found[key])]
     print(
         f"{file.name}, {name} and {other}: of {len(expected)} verdicts {len(different)} differ; of these {len(swaps)} "
-        f"are one limit for another, {len(known)} of them by what is known of gVisor"
+        "are one limit for another"
     )
     for key in different:
-        sort = "known" if key in known else "limit for limit" if key in swaps else "OTHER"
+        sort = "limit for limit" if key in swaps else "OTHER"
         print(f"  {sort}: {key[0]} {key[1]}: {shown(expected[key])} | {shown(found[key])}")
-    return len(different) - len(known)
+    return len(different)
 
 
 def both_limits(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether both were ended by a limit, of whatever sort."""
     return {one["status"], other["status"]} <= LIMITS
-
-
-def is_known(name: str, one: dict[str, Any], other: str, two: dict[str, Any]) -> bool:
-    """Whether gVisor stopped a program for its time that a kernel elsewhere killed for its memory: no kernel kills
-    one there that catches every MemoryError and goes on."""
-    statuses = {name: one["status"], other: two["status"]}
-    inside = {status for backend, status in statuses.items() if backend.endswith("+runsc")}
-    outside = {status for backend, status in statuses.items() if not backend.endswith("+runsc")}
-    return (inside, outside) == ({"time_limit"}, {"memory_limit"})
 
 
 def judged(verdict: dict[str, Any]) -> object:
