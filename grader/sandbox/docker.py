@@ -120,7 +120,7 @@ class DockerCell(Cell):
         if self._gvisor:
             self._host_cpu = self._find_counter(state.get("Pid", 0))
             self.wake_s, self.exact_clocks = _TICK_S, False
-            self._pace = Pace()
+            self._pace, self._computing = Pace(), list[int]()
         else:
             self._group = self._find_group(state.get("Pid", 0))
 
@@ -255,7 +255,11 @@ class DockerCell(Cell):
         """How slow the processor is on which the container computes; None where none of its threads does."""
         proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         try:
-            processor = threads.processor_of(list(liveness.descendants(self.first_process)), proc)
+            processor = threads.processor_of(self._computing, proc)
+            if processor is None:
+                # The last first: those of the latest sample, and only then the threads of gVisor itself.
+                self._computing = [*liveness.descendants(self.first_process)][::-1]
+                processor = threads.processor_of(self._computing, proc)
         finally:
             os.close(proc)
         return None if processor is None else self._pace.slowness_of(processor)
