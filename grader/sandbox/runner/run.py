@@ -185,7 +185,7 @@ class Run:
             if not self._whole_program:  # one step from its start to its end, whatever it writes here
                 if chunk == _SLOW and not (self._skip or self._carry):
                     self._hold_limits(self._cpu())  # it waits meanwhile, and its clock stands still
-                    continue
+                    return  # not to be kept here by one that says so again and again
                 self._count_frames(chunk)
             self._answer_bytes += len(chunk)
             self._out.add(wire.ANSWERS, wire.CHUNK.pack(self.number, cpu), chunk)

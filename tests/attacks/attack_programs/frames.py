@@ -98,6 +98,21 @@ _forge("empty-frames", "Four million frames of nothing.",
 _forge(
     "flood-of-answers", "More answers than tests.", "chunk = value(1) * 5000\nwhile True: say(chunk)", WRONG
 )
+_forge("slow", "It says that it was slow, and goes on.", "say(frame('W'))", WRONG, VIOLATION)
+_forge(
+    "slow-flood",
+    "It was slow ten million times.",
+    "chunk = frame('W') * 50000\nwhile True: say(chunk)",
+    VIOLATION,
+)
+_forge("slow-again-and-again", "Whenever the supervisor has read that it was slow, it is so again.", """
+    import fcntl
+    while True:
+        while fcntl.ioctl(3, 0x541B, bytes(4)) != bytes(4): pass
+        say(frame('W'))
+    """, TIME, VIOLATION)  # fmt: skip
+_add("slow-at-load", (19, 24), "It was slow before it was loaded.",
+     TOOLS + "while True: say(frame('W')); time.sleep(0.01)", TIME, VIOLATION)  # fmt: skip
 _forge("flood-in-one-frame", "One answer that never ends.",
        "say(struct.pack('<IB', 15 << 20, ord('V')))\nwhile True: say(b'N' * 65536)", WRONG, OUTPUT, VIOLATION)  # fmt: skip
 _add("flood-at-load", (19, 96), "The same before the program is loaded.",
