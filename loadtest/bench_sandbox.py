@@ -7,10 +7,10 @@ of the sample (median and 90th percentile), and milliseconds of CPU time a sampl
 everything in the cell (supervisor and zygote included), how much of it is above a bare fork, and of the engine.
 A bare fork is fork, exit and wait in an interpreter of about the zygote's size. What it costs depends on what the
 neighbours of the machine do, and changes within seconds to twice as much and back. So samples are run in short rounds,
-with bare forks before and after each, and what is above them is the median over all rounds in the time of the fastest
-round of forks: a round whose forks took twice as long counts half. (The other columns are as they were measured.) It is
-bounded: 1.5 ms (namespaces) and 3 ms (docker with runc); above that, or where such a backend is missing, the exit code
-is 1. Needs Docker for the rows that have it in their name.
+with bare forks before and after each, and what is above them is the median over all rounds; "in forks" is the same as a
+multiple of the forks beside it, which changes less. What is above a bare fork is bounded: 1.5 ms (namespaces) and 3 ms
+(docker with runc); above that, or where such a backend is missing, the exit code is 1. Needs Docker for the rows that
+have it in their name.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class Row:
     sample_cpu: float = float("nan")
     cell_cpu: float = float("nan")
     above_fork: float = float("nan")
+    in_forks: float = float("nan")
     engine_cpu: float = float("nan")
 
     def print(self) -> None:
@@ -75,9 +76,10 @@ class Row:
             self.sample_cpu,
             self.cell_cpu,
             self.above_fork,
+            self.in_forks / 1000,  # no time
             self.engine_cpu,
         )
-        widths = (11, 11, 11, 11, 17, 11)
+        widths = (11, 11, 11, 11, 17, 10, 11)
         cells = "".join(
             f"{1000 * number:>{width}.2f}" if number == number else f"{'-':>{width}}"
             for number, width in zip(numbers, widths, strict=True)
@@ -95,13 +97,9 @@ def main() -> None:
     args = parser.parse_args()
     print(
         f"{'':<26}{'start/s':>8}{'wall/ms':>11}{'p90/ms':>11}{'sample CPU':>11}{'cell CPU':>11}{'above bare fork':>17}"
-        f"{'engine CPU':>11}"
+        f"{'in forks':>10}{'engine CPU':>11}"
     )
-    forks = [_bare_fork(_ROUND) for _ in range(args.samples // _ROUND)]
-    fastest = min(fork.sample_cpu for fork in forks)
-    walls = [wall for fork in forks for wall in fork.walls]
-    Row("bare fork", walls, sample_cpu=statistics.median(fork.sample_cpu for fork in forks)).print()
-    Row("bare fork, at its fastest", walls, sample_cpu=fastest).print()
+    _bare_fork(args.samples).print()
     broken = []
     for name in args.backends.split(","):
         backend, _, runtime = name.partition("+")
@@ -111,7 +109,7 @@ def main() -> None:
             print(f"{name}: {missing}", file=sys.stderr)
             broken += [f"{name} was not measured"] if name in _BOUNDS_S else []
             continue
-        row, fastest = _measure_cell(name, options, args.samples, fastest)
+        row = _measure_cell(name, options, args.samples)
         row.print()
         broken += _broken_bounds(row)
     _measure_command("subprocess", [sys.executable, "-I", "-c", _COMMAND], 20).print()
@@ -138,8 +136,7 @@ def _bare_fork(samples: int) -> Row:
     return Row("bare fork", list(walls), sample_cpu=statistics.median(cpus))
 
 
-def _measure_cell(name: str, options: CellOptions, samples: int, fastest: float) -> tuple[Row, float]:
-    """The costs of a kind of cell, and what the fastest round of bare forks took until now."""
+def _measure_cell(name: str, options: CellOptions, samples: int) -> Row:
     if options.backend == "docker":
         from grader.sandbox import images
 
@@ -156,19 +153,18 @@ def _measure_cell(name: str, options: CellOptions, samples: int, fastest: float)
         for _ in range(samples // _ROUND):
             rounds.append(_measure_samples(cell, limits, _ROUND))
             forks.append(_bare_fork(_ROUND).sample_cpu)
-        fastest = min(fastest, *forks)
         beside = map(statistics.mean, itertools.pairwise(forks))
-        above = [(whole / fork - 1) * fastest for (_, _, whole), fork in zip(rounds, beside, strict=True)]
-        row = Row(
+        pairs = [(whole, fork) for (_, _, whole), fork in zip(rounds, beside, strict=True)]
+        return Row(
             name,
             [wall for walls, _, _ in rounds for wall in walls],
             start,
             statistics.median(own for _, own, _ in rounds),
             statistics.median(whole for _, _, whole in rounds),
-            statistics.median(above),
+            statistics.median(whole - fork for whole, fork in pairs),
+            statistics.median(whole / fork - 1 for whole, fork in pairs),
             _since(engine) / samples if options.backend == "docker" else float("nan"),
         )
-        return row, fastest
     finally:
         cell.close()
 

@@ -60,9 +60,8 @@ class Done:
     stdout_tail: bytes
     stderr_tail: bytes
     memory_kill: bool
-    slowness: float = (
-        1.0  # of its processor on average, where it ran long enough to be measured: see ``runner.pace``
-    )
+    # Of its processor on average, where it ran long enough for that to be measured: see ``runner.pace``.
+    slowness: float = 1.0
 
 
 Event = Answers | Done

@@ -105,10 +105,7 @@ class _Lines:
         try:
             handler.stream.write(f"{line}\n")
             handler.stream.flush()
-        except (
-            OSError,
-            ValueError,
-        ):  # nobody reads any more, or it is closed: no reason to end what is being done
+        except (OSError, ValueError):  # nobody reads, or it is closed: no reason to end what is being done
             pass
         finally:
             handler.release()

@@ -83,7 +83,9 @@ def answer_all(
         position += 4 + size
         now = clock()
         if now - began > own_limits_s.get(index, limit_s):
-            wait_to_be_judged(write=write)
+            wait_until_read()
+            write(wire.ANSWER_FD, header(0, wire.SLOW))
+            wait_until_read()
             now = clock()
         frame = header(len(answer), kind) + answer
         written = write(3, frame)
@@ -97,19 +99,14 @@ def answer_all(
     send(wire.ANSWER_FD, wire.FINISHED, struct.pack(f"<{len(times)}d", *times) if times else b"", write)
 
 
-def wait_to_be_judged(
-    write: Callable[[int, Any], int] = os.write,
+def wait_until_read(
     waiting: Callable[..., Any] = fcntl.ioctl,
     sleep: Callable[[float], None] = time.sleep,
-    frame: bytes = wire.frame(wire.SLOW, b""),
     nothing: bytes = bytes(4),
 ) -> None:
-    """Say that this test was slow, in a piece of the stream of its own, and wait until that has been read."""
-    for piece in (b"", frame):
-        if piece:
-            write(wire.ANSWER_FD, piece)
-        while waiting(wire.ANSWER_FD, _FIONREAD, nothing) != nothing:
-            sleep(0.001)
+    """Wait until the supervisor has read all that was written: what is written next comes to it alone, at once."""
+    while waiting(wire.ANSWER_FD, _FIONREAD, nothing) != nothing:
+        sleep(0.001)
 
 
 def encode_bounded(value: object, limit: int) -> tuple[int, bytes]:

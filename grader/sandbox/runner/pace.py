@@ -74,9 +74,10 @@ class WorkClock:
         """How slow the processor was on average, from the beginning to when a loop was last timed."""
         return self._noted_at / self._work_s if self._work_s else 1.0
 
-    def is_over(self, limit_s: float, used_s: float, work_s: float) -> bool:
-        """Whether a limit is exceeded by so many CPU seconds, and by the work done in them."""
-        return used_s > limit_s and (work_s > limit_s or used_s > MOST * limit_s)
+
+def is_over(limit_s: float, used_s: float, work_s: float) -> bool:
+    """Whether a limit is exceeded by so many CPU seconds, and by the work done in them."""
+    return used_s > limit_s and (work_s > limit_s or used_s > MOST * limit_s)
 
 
 def _loop_seconds() -> float:

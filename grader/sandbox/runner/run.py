@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import threads, wire
 from .clocks import RunDelay, Span
 from .kernel import process_clock
-from .pace import WorkClock
+from .pace import WorkClock, is_over
 from .pipes import PIPE_BYTES, Tail, make_pipe
 
 if TYPE_CHECKING:
@@ -150,9 +150,7 @@ class Run:
             self._start_up(wall)
             return
         if self._frames != frames:
-            cpu = (
-                self._cpu()
-            )  # anew: to pass the answers on can have taken long, and the next test runs meanwhile
+            cpu = self._cpu()  # anew: to pass the answers on can have taken long, and the next test runs
             self._next_step(cpu, wall)
         self._enforce(cpu, wall)
 
@@ -165,8 +163,8 @@ class Run:
     def _start_up(self, wall: float) -> None:
         """Begin with the load when the processes are set up. Until then no program runs, and none is to blame."""
         if not self._to_start:
+            cpu = self._cpu()
             for span in (self._step, self._whole_group):
-                cpu = self._cpu()
                 span.begin(cpu, wall, 0.0, self._work.seconds(cpu))
         elif wall - self._began > _LONGEST_START_S:
             self.kill("not_started")
@@ -256,16 +254,11 @@ class Run:
 
     def _hold_limits(self, cpu: float) -> bool:
         """Kill a run that has used its CPU time up."""
-        over = self._used_up(self._step, cpu, self._limit()) or self._used_up(
-            self._whole_group, cpu, self._limits.group_s
-        )
-        if over:
-            self.kill("cpu_limit")
-        return over
-
-    def _used_up(self, span: Span, cpu: float, limit_s: float) -> bool:
-        used = cpu - span.cpu
-        return used > limit_s and self._work.is_over(limit_s, used, self._work.seconds(cpu) - span.work)
+        for span, limit_s in ((self._step, self._limit()), (self._whole_group, self._limits.group_s)):
+            if is_over(limit_s, cpu - span.cpu, self._work.seconds(cpu) - span.work):
+                self.kill("cpu_limit")
+                return True
+        return False
 
     def note_slowness(self, slowness: float) -> None:
         """Take from outside how slow the run's processor is, where that cannot be seen here."""

@@ -44,7 +44,7 @@ def test_without_a_loop_it_is_the_time_itself(cpu):
 
 @given(st.floats(0.01, 100.0), seconds, slow)
 def test_nobody_has_less_than_the_limit_nor_more_than_the_most(limit, used, slowness):
-    over = pace.WorkClock(limit).is_over(limit, used, used / slowness)
+    over = pace.is_over(limit, used, used / slowness)
     assert over is (used > min(pace.MOST, slowness) * limit or used > pace.MOST * limit)
 
 
