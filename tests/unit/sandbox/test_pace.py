@@ -121,3 +121,14 @@ def test_a_test_that_was_slow_by_its_own_clock_is_judged_before_the_next_begins(
     finally:
         for descriptor in pipes:
             os.close(descriptor)
+
+
+def test_the_supervisor_is_not_kept_by_one_that_says_again_and_again_that_it_was_slow(monkeypatch):
+    """It has limits to hold, and the worker to answer."""
+    running = slowed(1.0, 1.0)
+    running._answers = -1
+    said = iter([wire.frame(wire.SLOW, b"")] * 2)
+    monkeypatch.setattr(run.os, "read", lambda _descriptor, _size: next(said))
+    monkeypatch.setattr(running, "_cpu", lambda: 1.0)
+    running._drain_answers(1.0)
+    assert len(list(said)) == 1
