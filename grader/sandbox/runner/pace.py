@@ -3,8 +3,7 @@
 A processor that shares its core with another thread, or its host with another guest, does the same work in up to twice
 the CPU time for seconds at a time, and none of the clocks of a process shows it. What shows it is to do some work:
 whoever watches a long run goes to the processor on which it computes, now and then, and times a short loop there.
-(Measured on a virtual machine with neighbours: one call took between 2.6 and 4.5 s of CPU time; counted in such loops,
-its times were within 6% of each other. On another processor than the run's, the loop shows nothing.)
+(``loadtest/bench_pace.py`` shows how much of it is left. On another processor than the run's, the loop shows nothing.)
 """
 
 from __future__ import annotations
