@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from grader.limits import GIB, MIB, Limits
-from grader.sandbox import docker_seccomp
+from grader.sandbox import cgroup, docker_seccomp
 from grader.sandbox.runner import wire
 
-RUNNER_MEMORY = 64 * MIB  # supervisor and zygotes, beside the sample
 RUNNER_PROCESSES = 8
 # gVisor is a kernel of its own, in the container's memory, and with threads of its own beside those of the programs.
 GVISOR_MEMORY = 512 * MIB
@@ -29,7 +28,7 @@ def memory_bytes(sample_bytes: int, *, gvisor: bool) -> int:
     With gVisor it is a backstop that has room for a reference solution: its samples are limited one by one, and its
     containers' limits cannot be changed afterwards.
     """
-    return max(sample_bytes, GVISOR_LEAST) + GVISOR_MEMORY if gvisor else sample_bytes + RUNNER_MEMORY
+    return max(sample_bytes, GVISOR_LEAST) + GVISOR_MEMORY if gvisor else sample_bytes + cgroup.RUNNER_MEMORY
 
 
 def host_config(

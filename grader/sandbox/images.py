@@ -43,7 +43,7 @@ _COMMAND = ["/python/bin/python3", "-P", "-s", "-S", "-B", "-X", "utf8", "/runne
 # The same as in the embedded cell: a program must not be able to tell the two apart.
 _ENVIRONMENT = {"PATH": "", "LD_LIBRARY_PATH": "/python/lib", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0",
                 "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HOME": wire.SCRATCH,
-                "TMPDIR": wire.SCRATCH, "TZ": "UTC"}  # fmt: skip
+                "TMPDIR": wire.SCRATCH, "TZ": "UTC", "LD_BIND_NOW": "1"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from grader.sandbox.cell import Cell
 from grader.sandbox.runner import landlock, wire
 
 _RUNNER = Path(__file__).parent / "runner"
-_RUNNER_MEMORY = 64 * MIB  # supervisor and zygotes, beside the sample
 _RUNNER_PROCESSES = 8
 _END_S = 2.0
 # The launcher passes the supervisor's end on as an exit status: less the signal's number, in 8 bits.
@@ -98,7 +97,7 @@ class NamespaceCell(Cell):
     def set_memory_limit(self, size: int) -> None:
         """Let the samples of this cell use ``size`` bytes."""
         if self._group:
-            self._group.limit_memory(size + _RUNNER_MEMORY)
+            self._group.limit_memory(size + cgroup.RUNNER_MEMORY)
         self._limit_address_space(size)
 
     def _limit_address_space(self, size: int) -> None:
@@ -156,7 +155,7 @@ class NamespaceCell(Cell):
 
 
 def _made_group(limits: Limits) -> cgroup.Group:
-    memory, processes = limits.memory_bytes + _RUNNER_MEMORY, limits.threads + _RUNNER_PROCESSES
+    memory, processes = limits.memory_bytes + cgroup.RUNNER_MEMORY, limits.threads + _RUNNER_PROCESSES
     try:
         return cgroup.make_group(memory, processes)
     except SandboxError as error:

@@ -162,7 +162,7 @@ def test_a_sample_sees_nothing_of_the_engine(cell, runtime):
         "    shown = {d: sorted(os.listdir(d)) for d in ('/proc', '/sys', '/tmp')}\n"
         "    return repr([shown, os.getpid(), os.getuid(), os.getgid(), os.uname().nodename, sorted(os.environ)])\n",
     )
-    names = sorted([*images._ENVIRONMENT])
+    names = sorted({*images._ENVIRONMENT} - {"LD_BIND_NOW"})  # for the interpreter's own start
     expected = [{"/proc": [], "/sys": [], "/tmp": []}, 1, 65534, 65534, "cell", names]
     assert repr(expected) in ran.text, ran.text
     if runtime != "runsc":

@@ -4,6 +4,7 @@ Without it, this is the first process of a container engine's container, which i
 ``uids`` in its place, samples are parted by user ids, for hosts that forbid user namespaces.
 """
 
+import os
 import sys
 
 if (
@@ -15,6 +16,8 @@ if (
 # As the cell has it.
 from runner import container  # type: ignore[import-not-found]
 from runner.supervisor import main  # type: ignore[import-not-found]
+
+os.environ.pop("LD_BIND_NOW", None)  # it was for this interpreter's start
 
 if sys.argv[1:] == [container.UIDS]:
     main(container.enter_as_is(), by_user=True)

@@ -12,13 +12,19 @@ CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
-_CLONE_PARENT, _SIGCHLD = 0x00008000, 17
+CLONE_PARENT_SETTID = 0x00100000  # the new process's id is written to an address of the old one
+SIBLING = 0x00008000 | 17  # CLONE_PARENT, and SIGCHLD for the parent at its end
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 MS_READ_ONLY_FROM_NOW = 0x1 | 0x20 | MS_BIND  # MS_REMOUNT: of this mount, not of its file system
 MNT_DETACH = 0x2
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 0x1, 0x2, 0x4, 0x8
+
+READ, WRITE, EXECUTE = 0x1, 0x2, 0x4  # PROT_*; the module mmap would be one more in every cell
+_PRIVATE_ANONYMOUS = 0x22
+MREMAP_HERE = 0x1 | 0x2  # MREMAP_MAYMOVE and MREMAP_FIXED
+MADV_COLLAPSE = 25
 
 _F_SETPIPE_SZ = 1031
 
@@ -35,8 +41,8 @@ _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 
 SYS_WRITE, SYS_CLOSE, SYS_CHDIR, SYS_SETSID = 1, 3, 80, 112
+SYS_MPROTECT, SYS_PREAD, SYS_MREMAP, SYS_SENDTO, SYS_RECVMSG, SYS_CLONE = 10, 17, 25, 44, 47, 56
 SYS_PRCTL, SYS_MOUNT, SYS_OPENAT, SYS_PRLIMIT = 157, 165, 257, 302
-_SYS_CLONE = 56
 SYS_CAPSET = 126
 _SYS_PIVOT_ROOT = 155
 _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432
@@ -46,6 +52,11 @@ SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF =
 
 # PyDLL keeps the interpreter lock during a call: a clone must not let another thread run half-way through.
 _libc = ctypes.PyDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_MAP_FAILED = ctypes.c_void_p(-1).value
 
 
 def check_machine() -> None:
@@ -75,17 +86,13 @@ def _checked(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def clone(namespaces: int) -> int:
-    """Clone this process as a sibling, a child of its parent, into new namespaces; returns as os.fork does.
+def clone_sibling() -> int:
+    """Clone this process as a sibling, a child of its parent; returns as os.fork does.
 
     Only for processes that have one thread, and whose locks are free. What Python does around a fork (PyOS_BeforeFork,
     PyOS_AfterFork_Child) is for others: it makes locks anew, and would cost more than the clone.
     """
-    pid = _libc.syscall(_SYS_CLONE, namespaces | _CLONE_PARENT | _SIGCHLD, 0, 0, 0, 0)
-    if pid < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"clone with namespaces {namespaces:#x}: {os.strerror(number)}")
-    return int(pid)
+    return syscall(SYS_CLONE, SIBLING, 0, 0, 0, 0)
 
 
 def unshare(namespaces: int) -> None:
@@ -250,6 +257,30 @@ def lock_code(proc: int) -> None:
     ]
     for start, end in sorted(found, key=lambda each: each[0] - each[1]):
         _libc.mlock(ctypes.c_void_p(start), ctypes.c_size_t(end - start))
+
+
+def map_memory(size: int) -> int:
+    """Return the address of ``size`` bytes of new memory, zeroes that can be written to."""
+    address = _libc.mmap(None, size, READ | WRITE, _PRIVATE_ANONYMOUS, -1, 0)
+    if address is None or address == _MAP_FAILED:
+        number = ctypes.get_errno()
+        raise OSError(number, f"mmap of {size} bytes: {os.strerror(number)}")
+    return int(address)
+
+
+def unmap_memory(address: int, size: int) -> None:
+    """Let go of whole pages, as far as they are mapped."""
+    _checked(_libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(size)), "munmap")
+
+
+def protect_memory(address: int, size: int, protection: int) -> None:
+    """Allow of whole pages what ``protection`` says, and no more."""
+    _checked(_libc.mprotect(address, size, protection), f"mprotect to {protection:#x}")
+
+
+def advise_memory(address: int, size: int, advice: int) -> None:
+    """Make a wish about whole pages (madvise(2)). Raises OSError where the kernel does not grant it."""
+    _checked(_libc.madvise(address, size, advice), f"madvise {advice}")
 
 
 def process_clock(pid: int) -> int:

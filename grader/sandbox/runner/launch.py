@@ -17,7 +17,7 @@ _PYTHON = "/python/bin/python3"
 # As `python /runner` does, but for the modules with which the interpreter would find out what that is.
 _START = "import sys; sys.path.insert(0, '/'); import runner.__main__"
 
-# All that a program finds in os.environ.
+# All that a program finds in os.environ, but for LD_BIND_NOW.
 ENVIRONMENT = {
     "PATH": "",
     "LD_LIBRARY_PATH": "/python/lib",
@@ -29,6 +29,7 @@ ENVIRONMENT = {
     "HOME": SCRATCH,
     "TMPDIR": SCRATCH,
     "TZ": "UTC",
+    "LD_BIND_NOW": "1",  # else each sample looks up anew what it is the first to call
 }
 
 

@@ -15,7 +15,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from . import container, kernel, landlock, wire
+from . import container, forks, huge_pages, kernel, landlock, wire
 
 if TYPE_CHECKING:
     from .confine import Confinement, Places
@@ -23,16 +23,14 @@ if TYPE_CHECKING:
 
 CALLS = f"{__package__}.driver"
 MODULES = {"numpy": "numpy", "library": f"{__package__}.library"}  # that a zygote of this name imports
-_FORK, _WAIT, _ANOTHER = b"F", b"W", b"A"
-_OK, _FAILED = b"+", b"!"
-_PID = struct.Struct("<q")
+_WAIT, _ANOTHER = b"W", b"A"
+_FAILED = b"!"
 _USAGE = struct.Struct("<qdq")
 _SCM_RIGHTS = _socket.SCM_RIGHTS
 _NAMESPACES = kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC
 
 # A sample's descriptors come over the socket, and get the lowest numbers that are free: those that they are to have.
 _MOST_HANDLES = 7
-_HANDLES = struct.pack(f"{_MOST_HANDLES}i", *range(_MOST_HANDLES))
 _SOCKET, _PROC, _NULL, _ERRORS, _READABLE = range(10, 15)
 
 # What programs import most, so that a sample does not pay for it. Every other sample pays for what it does not use: a
@@ -102,11 +100,11 @@ class Handle:
 
     def _fork_one(self, handles: list[int], process: int) -> int:
         user = self.users[process] if self.users else 0
-        return int(_PID.unpack(self._ask(_FORK + _PID.pack(user), handles))[0])
+        return int(forks.PID.unpack(self._ask(forks.request(len(handles), user), handles))[0])
 
     def wait(self, pid: int) -> tuple[int, float, int]:
         """Wait for a process to be gone; returns (wait status, CPU seconds, peak bytes resident)."""
-        return _waited(pid) if self._siblings else _USAGE.unpack(self._ask(_WAIT + _PID.pack(pid), []))
+        return _waited(pid) if self._siblings else _USAGE.unpack(self._ask(_WAIT + forks.PID.pack(pid), []))
 
     def another(self, module: str) -> Handle:
         """Have this zygote fork one that has also imported ``module``."""
@@ -163,8 +161,10 @@ def _become_zygote(socket: _socket.socket, proc: int, config: Config) -> NoRetur
         for name in _COMMON:
             importlib.import_module(name)
         kernel.install_seccomp_filter(config.seccomp[0])
-        places = confine.Places(proc if proc == container.NO_PROC else _PROC, _NULL, readable)
-        status = _serve(_prepared(places, config), _socket.socket(fileno=_SOCKET))
+        proc = proc if proc == container.NO_PROC else _PROC
+        places = confine.Places(proc, _NULL, readable)
+        requests = forks.Forks(_SOCKET, _MOST_HANDLES, 0 if config.users != (0, 0) else _NAMESPACES)
+        status = _serve(requests, _prepared(places, config), _socket.socket(fileno=_SOCKET), proc)
     except BaseException:
         import traceback
 
@@ -199,61 +199,58 @@ def _fill_descriptors() -> None:
         os.dup2(_NULL, number)
 
 
-def _prepared(places: Places, config: Config) -> dict[bytes, Confinement]:
-    """Make ready what samples need, by the descriptors that they get."""
+def _prepared(places: Places, config: Config) -> dict[int, Confinement]:
+    """Make ready what samples need, by the number of descriptors that they get."""
     from . import confine, rehearsal
 
-    ways = [confine.Confinement(places, config, handles) for handles in range(5, _MOST_HANDLES + 1)]
-    for way in ways:
+    ways = {number: confine.Confinement(places, config, number) for number in range(5, _MOST_HANDLES + 1)}
+    for way in ways.values():
         way.expect(*config.limits)
     rehearsal.rehearse()
-    return {_HANDLES[: 4 * handles]: way for handles, way in enumerate(ways, 5)}
+    return ways
 
 
-def _serve(ways: dict[bytes, Confinement], socket: _socket.socket) -> int:
+def _serve(requests: forks.Forks, ways: dict[int, Confinement], socket: _socket.socket, proc: int) -> int:
     from .sample import main
 
     os.closerange(0, _SOCKET)
-    gc.collect()
-    gc.freeze()
-    receive, send, clone, close_range = socket.recvmsg, socket.send, kernel.clone, os.closerange
-    space = _socket.CMSG_SPACE(4 * _MOST_HANDLES)
+    _settle(proc)
     while True:
-        message, rights, _, _ = receive(4096, space)
-        if message[:1] == _FORK:
-            confinement, user = ways[rights[0][2]], _PID.unpack_from(message, 1)[0]
-            try:
-                pid = clone(0 if user else _NAMESPACES)
-            except OSError as error:
-                send(_FAILED + str(error).encode())
-            else:
-                if pid == 0:
-                    main(confinement, user)
-                send(_OK + _PID.pack(pid))
-            close_range(0, _MOST_HANDLES)
-        elif message[:1] == _WAIT:
-            send(_OK + _USAGE.pack(*_waited(_PID.unpack_from(message, 1)[0])))
-        elif message[:1] == _ANOTHER:
-            if _specialise(socket, message[1:].decode()):
-                receive, send = socket.recvmsg, socket.send
+        try:
+            message = requests.serve(main, ways)
+        except OSError as error:
+            socket.send(_FAILED + str(error).encode())
         else:
-            return 0
+            if not message:
+                return 0
+            if message[:1] == _WAIT:
+                socket.send(forks.DONE + _USAGE.pack(*_waited(forks.PID.unpack_from(message, 1)[0])))
+            elif message[:1] == _ANOTHER:
+                _specialise(socket, message[1:].decode(), proc)
+        os.closerange(0, _MOST_HANDLES)
 
 
-def _specialise(socket: _socket.socket, module: str) -> bool:
-    """Clone a zygote that has ``module`` too, on the socket that is descriptor 0; returns whether this is it."""
-    pid = kernel.clone(0)
+def _settle(proc: int) -> None:
+    """Make clones of this process cheap, now that it has imported all."""
+    gc.collect()
+    gc.freeze()  # what it shares with the zygote that it was cloned from is not looked at, or it would be copied
+    if proc != container.NO_PROC:
+        huge_pages.move_in(proc)
+
+
+def _specialise(socket: _socket.socket, module: str, proc: int) -> None:
+    """Clone a zygote that has ``module`` too, on the socket that is descriptor 0."""
+    pid = kernel.clone_sibling()
     if pid != 0:
-        os.close(0)
-        socket.send(_OK + _PID.pack(pid))
-        return False
+        socket.send(forks.DONE + forks.PID.pack(pid))
+        return
     kernel.die_with_parent()
     os.dup2(0, _SOCKET, inheritable=False)
     _fill_descriptors()
-    gc.unfreeze()
     with contextlib.suppress(ImportError):  # the program will meet the same error when it imports it
         importlib.import_module(module)
     os.closerange(0, _SOCKET)
-    gc.collect()
-    gc.freeze()
-    return True
+    if module == CALLS:
+        gc.freeze()  # it has hardly anything of its own
+    else:
+        _settle(proc)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import resource
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from grader.sandbox.runner import kernel
-from grader.sandbox.runner.batch import Batch
+from grader.sandbox.runner.batch import POSITIVE, Batch
 
 
 @pytest.fixture
@@ -95,3 +96,51 @@ def test_structures_are_passed_by_address_and_may_change_until_it_is_run():
 def test_no_memory_that_can_be_run_can_be_written_to():
     lines = Path("/proc/self/maps").read_text().splitlines()
     assert [line for line in lines if line.split()[1].startswith("rwx")] == []
+
+
+def test_any_result_above_0_can_be_what_is_expected(pipe):
+    batch = Batch()
+    batch.add("write", kernel.SYS_WRITE, pipe[1], b"text", 4, expected=POSITIVE)
+    batch.add("write of nothing", kernel.SYS_WRITE, pipe[1], b"", 0, expected=POSITIVE)
+    batch.seal()
+    with pytest.raises(OSError, match="write of nothing: it returned 0"):
+        batch.run()
+    assert os.read(pipe[0], 100) == b"text"
+
+
+def test_an_error_is_not_above_0():
+    batch = Batch()
+    batch.add("close of nothing", kernel.SYS_CLOSE, -1, expected=POSITIVE)
+    batch.seal()
+    with pytest.raises(OSError, match="close of nothing") as failed:
+        batch.run()
+    assert failed.value.errno == errno.EBADF
+
+
+def test_memory_is_copied_in_its_turn(pipe):
+    text = ctypes.create_string_buffer(b"before", 6)
+    batch = Batch()
+    batch.add("write", kernel.SYS_WRITE, pipe[1], text, 6, expected=6)
+    batch.add_copy(text, b"behind", 6)
+    batch.add("write", kernel.SYS_WRITE, pipe[1], text, 6, expected=6)
+    batch.seal()
+    batch.run()
+    assert os.read(pipe[0], 100) == b"beforebehind"
+
+
+def test_an_endless_batch_begins_again_until_a_call_fails(pipe):
+    batch = Batch()
+    batch.add("write", kernel.SYS_WRITE, pipe[1], b"1" * 4096, 4096, expected=4096)
+    os.set_blocking(pipe[1], False)
+    batch.seal(endless=True)
+    run, *where = batch.way_to_run()
+    assert run(*where) == -errno.EAGAIN
+    assert batch.failed() == "write"
+    assert set(os.read(pipe[0], 1 << 20)) == {ord("1")}
+
+
+def test_a_batch_whose_calls_all_did_has_none_that_failed(pipe):
+    batch = writing(pipe, b"text")
+    batch.seal()
+    batch.run()
+    assert batch.failed() == ""
