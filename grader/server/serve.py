@@ -7,6 +7,7 @@ exits with 0. The second one ends it at once.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import resource
 import socket
@@ -31,6 +32,7 @@ _BACKLOG = 4096
 _SPARE_DESCRIPTORS = 512
 # timeout(1) and some supervisors send what they get to the process and to its group: that is one signal.
 _ONE_SIGNAL_S = 0.2
+_GARBAGE_THRESHOLDS = 20_000, 20, 100
 
 
 class DrainingServer(uvicorn.Server):
@@ -47,6 +49,17 @@ class DrainingServer(uvicorn.Server):
         """Serve until a signal has been obeyed."""
         self._event_loop = asyncio.get_running_loop()
         await super().serve(sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and from then on leave alone what is there, and look for garbage more seldom.
+
+        Nearly all that a request makes is gone with its last reference. The collector's looks at all that a service has
+        (suites, routes, models) cost a tenth of its time, and the longest pauses.
+        """
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GARBAGE_THRESHOLDS)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first signal, end at the second if that is not the same one twice.
