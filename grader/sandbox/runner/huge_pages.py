@@ -2,7 +2,7 @@
 
 A clone copies the page tables, and an exit goes through them again; what lies together in a huge page the kernel does
 many pages at a time. Code mapped from files is copied for the same reason: a new process would else find each piece of
-it by a page fault.
+it by a page fault. It then is one mapping a library, instead of one for each kind of its parts.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from . import kernel
 from .batch import Batch
 
 _PAGE, _HUGE = 4096, 1 << 21
-# By the permissions in maps, proc_pid_maps(5): smaller pieces are not worth it.
-_PROTECTIONS = {"rw-p": kernel.READ | kernel.WRITE, "r-xp": kernel.READ | kernel.EXECUTE, "r--p": kernel.READ}
-_LEAST_BYTES = {"rw-p": 8 * _PAGE, "r-xp": 1 << 20, "r--p": 1 << 18}
-_NOT_TO_BE_MOVED = ("[stack]", "[vvar]", "[vvar_vclock]", "[vdso]", "[vsyscall]")
+_MEMORY, _CODE = kernel.READ | kernel.WRITE, kernel.READ | kernel.EXECUTE
+_LEAST_MEMORY = 8 * _PAGE  # less is not worth it
 _LEAST_ABSENT = 32  # pages at the end of a piece, to leave them out: it makes one piece more
 _PRESENT = 1 << 63  # in an entry of pagemap, proc_pid_pagemap(5)
 
-
-_copied: set[int] = set()  # where code begins that was moved, here or in the zygote that this one was cloned from
+_copied: set[int] = (
+    set()
+)  # where code is that was moved before, here or in the zygote that this one was cloned from
 
 
 class _Piece(NamedTuple):
@@ -51,6 +50,8 @@ def move_in(proc: int) -> None:
                 ctypes.memset(page, 0, 1)  # what is empty cannot be made one page
             kernel.advise_memory(place, size, kernel.MADV_COLLAPSE)
             for piece in pieces:
+                if piece.end - piece.start >= 2 * _HUGE:
+                    place += (piece.start - place) % _HUGE  # huge pages in it stay whole
                 with contextlib.suppress(OSError):
                     _move(piece, memory, place)
                 place += piece.end - piece.start
@@ -71,38 +72,43 @@ def _move(piece: _Piece, memory: int, place: int) -> None:
     batch.add("mremap", kernel.SYS_MREMAP, place, size, size, kernel.MREMAP_HERE, start, expected=start)
     batch.seal()
     batch.run()
-    if not piece.protection & kernel.WRITE:
+    if piece.protection == _CODE:
         _copied.add(start)
 
 
 def _pieces(proc: int) -> list[_Piece]:
+    """What is to be moved, the largest first."""
+    found: list[_Piece] = []
     with os.fdopen(os.open("self/maps", os.O_RDONLY, dir_fd=proc)) as maps:
-        lines = maps.read().splitlines()
+        for line in maps:
+            place, permissions, _, _, _, *name = line.split()
+            start, end = (int(address, 16) for address in place.split("-"))
+            if permissions == "rw-p" and (not name or name[0] != "[stack]"):
+                protection = _MEMORY
+            elif permissions in ("r-xp", "r--p") and name and name[0].startswith("/"):
+                protection = _CODE  # constants too: what is one piece is one mapping afterwards
+            else:
+                continue
+            if found and (found[-1].end, found[-1].protection) == (start, protection):
+                start = found.pop().start
+            found.append(_Piece(start, end, protection))
     pagemap = os.open("self/pagemap", os.O_RDONLY, dir_fd=proc)
     try:
-        found = [_piece(line, pagemap) for line in lines]
+        used = [_used(piece, pagemap) for piece in found]
     finally:
         os.close(pagemap)
-    return [piece for piece in found if piece is not None]
+    return sorted(filter(None, used), key=lambda piece: piece.start - piece.end)
 
 
-def _piece(line: str, pagemap: int) -> _Piece | None:
-    """What of a mapping is to be moved: memory up to its last page that is there, code where half of it is there."""
-    place, permissions, _, _, _, *name = line.split()
-    start, end = (int(address, 16) for address in place.split("-"))
-    if end - start < _LEAST_BYTES.get(permissions, end) or (name and name[0] in _NOT_TO_BE_MOVED):
-        return None
-    present = _present(pagemap, start, end)
-    if permissions == "rw-p":
-        absent = next((number for number, there in enumerate(reversed(present)) if there), len(present))
-        if absent >= _LEAST_ABSENT:
-            end -= absent * _PAGE
-    elif start in _copied or 2 * sum(present) < len(present):
-        return None
-    return _Piece(start, end, _PROTECTIONS[permissions])
-
-
-def _present(pagemap: int, start: int, end: int) -> list[bool]:
+def _used(piece: _Piece, pagemap: int) -> _Piece | None:
+    """What of a piece is worth it: memory up to its last page that is there, code of which half is there."""
+    start, end, protection = piece
     pages = (end - start) // _PAGE
     entries = struct.unpack(f"={pages}Q", os.pread(pagemap, 8 * pages, start // _PAGE * 8))
-    return [bool(entry & _PRESENT) for entry in entries]
+    present = [bool(entry & _PRESENT) for entry in entries]
+    if protection == _CODE:
+        return piece if start not in _copied and 2 * sum(present) >= pages else None
+    absent = next((number for number, there in enumerate(reversed(present)) if there), pages)
+    if absent >= _LEAST_ABSENT:
+        end -= absent * _PAGE
+    return _Piece(start, end, protection) if end - start >= _LEAST_MEMORY else None

@@ -101,9 +101,11 @@ def test_the_code_is_copied_and_cannot_be_written_to(found):
 
 
 def test_every_address_keeps_its_rights(found):
+    """But that constants lie beside code, in one mapping with it."""
     for start, end, rights in found["before"]:
         inside = [other for other in found["after"] if other[0] < end and other[1] > start]
-        assert {other[2] for other in inside} == {rights}, (hex(start), hex(end), rights)
+        others = {rights, "r-xp"} if rights == "r--p" else {rights}
+        assert {other[2] for other in inside} <= others, (hex(start), hex(end), rights)
         assert sum(min(other[1], end) - max(other[0], start) for other in inside) == end - start
 
 
