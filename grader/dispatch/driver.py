@@ -221,7 +221,7 @@ class Driver:
         try:
             await self.add(request, batch.programs)
             for _ in batch.programs:
-                result = await results.get()
+                result = results.get_nowait() if results.qsize() else await results.get()
                 if isinstance(result, GraderError):
                     raise result
                 yield result
@@ -311,27 +311,30 @@ class Driver:
 
     def _take_all(self, said: WorkerSaid) -> None:
         """Take reports; what they lead to goes to the workers when all are taken, in one message each."""
+        found = [event for report in said.reports if (event := self._told(said.worker, report)) is not None]
         try:
-            for report in said.reports:
-                self._take(said.worker, report)
+            self._act_on(*found)
         finally:
+            self._results.clear()
             self._settle()
 
-    def _take(self, worker: str, report: object) -> None:
+    def _told(self, worker: str, report: object) -> events.Event | None:
+        """What a report is to the state machine; a result is kept until it is delivered."""
         if isinstance(report, Graded):
-            self._finished(worker, report.number, report.verdict, report.verdict["cpu_s"])
-        elif isinstance(report, Ran):
-            self._finished(worker, report.number, report.executed, report.executed.cpu_s)
-        elif isinstance(report, Prepared):
-            self._finished(worker, report.number, report.error, 0.0)
-        elif isinstance(report, Lost):
-            self._act_on(events.Lost(worker, report.number, report.blamed, report.why))
+            return self._finished(worker, report.number, report.verdict, report.verdict["cpu_s"])
+        if isinstance(report, Ran):
+            return self._finished(worker, report.number, report.executed, report.executed.cpu_s)
+        if isinstance(report, Prepared):
+            return self._finished(worker, report.number, report.error, 0.0)
+        if isinstance(report, Lost):
+            return events.Lost(worker, report.number, report.blamed, report.why)
+        return None
 
-    def _finished(self, worker: str, number: int, result: object, cpu_s: float) -> None:
-        if number in self._work:
-            self._results[number] = result
-            self._act_on(events.Finished(worker, number, cpu_s))
-            self._results.pop(number, None)
+    def _finished(self, worker: str, number: int, result: object, cpu_s: float) -> events.Event | None:
+        if number not in self._work:
+            return None
+        self._results[number] = result
+        return events.Finished(worker, number, cpu_s)
 
     def _fail(self, event: PoolFailed) -> None:
         self._failure = event.error
@@ -347,9 +350,9 @@ class Driver:
         self._act_on(event)
         self._settle()
 
-    def _act_on(self, event: events.Event) -> None:
-        """Do what follows from an event; messages to workers and the alarm wait for ``_settle``."""
-        for instruction in self._machine.handle(event, time.monotonic()):
+    def _act_on(self, *happened: events.Event) -> None:
+        """Do what follows from events; messages to workers and the alarm wait for ``_settle``."""
+        for instruction in self._machine.handle_all(happened, time.monotonic()):
             if isinstance(instruction, events.Send):
                 jobs = [self._job(item.number) for item in instruction.items]
                 self._unsent.setdefault(instruction.worker, []).extend(jobs)

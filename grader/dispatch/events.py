@@ -20,9 +20,11 @@ MIN_WEIGHT, MAX_WEIGHT = 1e-6, 1e6
 PRIORITIES: tuple[Priority, Priority] = ("interactive", "background")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(
+    slots=True, kw_only=True
+)  # not frozen: that takes twice as long to make, and there is one a sample
 class Item:
-    """One thing to be graded, as the dispatcher sees it.
+    """One thing to be graded, as the dispatcher sees it. It is not changed.
 
     ``number`` names it and is never used again; ``request_id`` is unique over tenants. Tenants share the workers
     by ``weight``. Items of one ``task_key`` are thought to cost alike. ``cost_s`` is what the reference needs, in CPU

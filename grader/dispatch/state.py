@@ -7,7 +7,7 @@ connects it to the world.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from grader.dispatch.config import DispatcherConfig
@@ -99,9 +99,15 @@ class Dispatcher:
         Raises OverloadedError where a Submit has no room or the dispatcher is draining, and ValueError where a
         number is in use; then nothing has changed.
         """
+        return self.handle_all((event,), now)
+
+    def handle_all(self, events: Iterable[Event], now: float) -> list[Instruction]:
+        """Take what happened at once, one after the other, and only then hand out what waits. A Submit, which may be
+        refused, comes alone."""
         out: list[Instruction] = []
         self._out = out
-        self._handlers[type(event)](event)
+        for event in events:
+            self._handlers[type(event)](event)
         for entry in self._deadlines.due(now):
             self._drop_waiting(entry, Expired())
         self._dispatch()

@@ -50,6 +50,8 @@ def bootstrap_ci95(columns: Sequence[Sequence[float]]) -> list[tuple[float, floa
 def _totals(values: Sequence[int]) -> list[int]:
     """The sum of each resample; by counting, where few tasks differ: then no resample is summed up value by value."""
     tasks, kinds = len(values), list(dict.fromkeys(values))
+    if len(kinds) == 1:
+        return [tasks * values[0]] * RESAMPLES  # whatever is drawn
     if tasks > _COUNTED_TASKS:
         draw = random.Random(SEED).choices  # noqa: S311 - statistics, not secrets
         return [sum(draw(values, k=tasks)) for _ in range(RESAMPLES)]

@@ -73,13 +73,13 @@ class DispatcherModel(RuleBasedStateMachine):
         self.workers: dict[str, Worker] = {}
         self.last_failed: int | None = None
         self.cancelling: set[int] = set()
-        self.finishing: int | None = None
+        self.finishing: set[int] = set()
         self.draining = False
 
     # -- playing
 
-    def tell(self, event):
-        for instruction in self.machine.handle(event, self.now):
+    def tell(self, *events):
+        for instruction in self.machine.handle_all(events, self.now):
             if isinstance(instruction, Send):
                 self.on_send(instruction)
             elif isinstance(instruction, Abandon):
@@ -88,7 +88,7 @@ class DispatcherModel(RuleBasedStateMachine):
                 assert isinstance(instruction, Deliver)
                 self.on_deliver(instruction)
         self.cancelling.clear()
-        self.finishing = None
+        self.finishing = set()
 
     def holders(self, number):
         return [name for name, worker in self.workers.items() if number in worker.held]
@@ -126,7 +126,7 @@ class DispatcherModel(RuleBasedStateMachine):
         live = self.live.pop(number)
         self.outcomes[number] = outcome
         if isinstance(outcome, Done):
-            assert number == self.finishing
+            assert number in self.finishing
             assert outcome.attempts == live.failures + 1 <= CONFIG.max_attempts
         elif isinstance(outcome, GaveUp):
             assert number == self.last_failed
@@ -272,9 +272,22 @@ class DispatcherModel(RuleBasedStateMachine):
         worker = self.workers[name]
         worker.held.remove(number)
         worker.paused = False
-        self.finishing = number
+        self.finishing = {number}
         self.tell(Finished(name, number, cpu_s))
         assert number in self.outcomes
+
+    @rule(name=WORKERS, data=st.data())
+    def finish_several_at_once(self, name, data):
+        held = self.workers[name].held if name in self.workers else []
+        if not held:
+            return
+        numbers = data.draw(st.lists(st.sampled_from(held), min_size=1, unique=True))
+        worker = self.workers[name]
+        worker.held = [number for number in held if number not in numbers]
+        worker.paused = False
+        self.finishing = set(numbers)
+        self.tell(*(Finished(name, number, 0.01) for number in numbers))
+        assert self.outcomes.keys() >= set(numbers)
 
     @rule(name=WORKERS, data=st.data())
     def finish_what_is_not_held(self, name, data):
@@ -346,7 +359,7 @@ class DispatcherModel(RuleBasedStateMachine):
                 (name, worker.held[0]) for name, worker in self.workers.items() if worker.held
             )
             self.workers[name].held.remove(number)
-            self.finishing = number
+            self.finishing = {number}
             self.tell(Finished(name, number, 0.0))
         assert set(self.outcomes) <= set(range(1, self.number + 1))
         left = dict(self.machine.sizes())
