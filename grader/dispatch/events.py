@@ -1,6 +1,7 @@
 """What the dispatcher is told (events) and what it wants done (instructions): plain values, no I/O.
 
-Times are seconds on the caller's own monotonic clock; costs are CPU seconds; sizes are bytes.
+Times are seconds on the caller's own monotonic clock; costs are CPU seconds; sizes are bytes. None of them is changed.
+Those of which there is one a sample are not frozen: that takes twice as long to make.
 """
 
 from __future__ import annotations
@@ -20,11 +21,9 @@ MIN_WEIGHT, MAX_WEIGHT = 1e-6, 1e6
 PRIORITIES: tuple[Priority, Priority] = ("interactive", "background")
 
 
-@dataclass(
-    slots=True, kw_only=True
-)  # not frozen: that takes twice as long to make, and there is one a sample
+@dataclass(slots=True, kw_only=True)
 class Item:
-    """One thing to be graded, as the dispatcher sees it. It is not changed.
+    """One thing to be graded, as the dispatcher sees it.
 
     ``number`` names it and is never used again; ``request_id`` is unique over tenants. Tenants share the workers
     by ``weight``. Items of one ``task_key`` are thought to cost alike. ``cost_s`` is what the reference needs, in CPU
@@ -92,7 +91,7 @@ class WorkerReady:
     node: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Finished:
     """A worker has a verdict; ``cpu_s`` is what the item used. Raises ValueError for a cost that is no cost."""
 
@@ -156,7 +155,7 @@ Event = (
 # -- outcomes and instructions
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Done:
     """There is a verdict, from the attempt with this number (1 is the first)."""
 
@@ -208,7 +207,7 @@ class Abandon:
     numbers: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Deliver:
     """What became of an item; said exactly once of every item that was taken."""
 

@@ -69,9 +69,9 @@ def _read(pickled: bytes) -> Task:
     return task
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: that takes twice as long to make, and there is one a sample
 class Grade:
-    """Grade a program, or one part of its tests. ``number`` names the job in the answer.
+    """Grade a program, or one part of its tests. ``number`` names the job in the answer. It is not changed.
 
     The task comes without the inputs and answers that its bundle has. ``attempts`` counts this one.
     """
