@@ -22,15 +22,20 @@ _LEAST_MEMORY = 8 * _PAGE  # less is not worth it
 _LEAST_ABSENT = 32  # pages at the end of a piece, to leave them out: it makes one piece more
 _PRESENT = 1 << 63  # in an entry of pagemap, proc_pid_pagemap(5)
 
-_copied: set[int] = (
-    set()
-)  # where code is that was moved before, here or in the zygote that this one was cloned from
+_RESERVED = 256 << 20  # addresses, of which no more is used than there are pieces for
+
+# Where code is that was moved before, here or in the zygote that this one was cloned from.
+_copied: set[int] = set()
 
 
 class _Piece(NamedTuple):
     start: int
     end: int
     protection: int
+
+    @property
+    def size(self) -> int:
+        return self.end - self.start
 
 
 def move_in(proc: int) -> None:
@@ -40,24 +45,40 @@ def move_in(proc: int) -> None:
     alone.
     """
     with contextlib.suppress(OSError):
-        pieces = _pieces(proc)
-        memory = os.open("self/mem", os.O_RDONLY, dir_fd=proc)
-        size = -(-sum(piece.end - piece.start for piece in pieces) // _HUGE) * _HUGE
-        start = kernel.map_memory(size + _HUGE)
+        # Before the pieces are looked for, and not to be used yet: so it is beside all of them, and none of them.
+        reserved = kernel.map_memory(_RESERVED + _HUGE, 0)
         try:
-            place = -(-start // _HUGE) * _HUGE
-            for page in range(place, place + size, _HUGE):
-                ctypes.memset(page, 0, 1)  # what is empty cannot be made one page
-            kernel.advise_memory(place, size, kernel.MADV_COLLAPSE)
-            for piece in pieces:
-                if piece.end - piece.start >= 2 * _HUGE:
-                    place += (piece.start - place) % _HUGE  # huge pages in it stay whole
-                with contextlib.suppress(OSError):
-                    _move(piece, memory, place)
-                place += piece.end - piece.start
+            _move_all(_pieces(proc), proc, -(-reserved // _HUGE) * _HUGE)
         finally:
-            kernel.unmap_memory(start, size + _HUGE)  # what is left of it
-            os.close(memory)
+            kernel.unmap_memory(reserved, _RESERVED + _HUGE)  # what is left of it
+
+
+def _move_all(pieces: list[_Piece], proc: int, base: int) -> None:
+    offsets, size = _layout(pieces)
+    if size > _RESERVED:
+        return
+    kernel.protect_memory(base, size, _MEMORY)
+    for page in range(base, base + size, _HUGE):
+        ctypes.memset(page, 0, 1)  # what is empty cannot be made one page
+    kernel.advise_memory(base, size, kernel.MADV_COLLAPSE)
+    memory = os.open("self/mem", os.O_RDONLY, dir_fd=proc)
+    try:
+        for piece, offset in zip(pieces, offsets, strict=True):
+            with contextlib.suppress(OSError):
+                _move(piece, memory, base + offset)
+    finally:
+        os.close(memory)
+
+
+def _layout(pieces: list[_Piece]) -> tuple[list[int], int]:
+    """Where each piece goes in a row of huge pages, and how much that is. The huge pages in long code stay whole."""
+    offsets, size = [], 0
+    for piece in pieces:
+        if piece.protection == _CODE and piece.size >= 2 * _HUGE:
+            size += (piece.start - size) % _HUGE
+        offsets.append(size)
+        size += piece.size
+    return offsets, -(-size // _HUGE) * _HUGE
 
 
 def _move(piece: _Piece, memory: int, place: int) -> None:
@@ -65,7 +86,7 @@ def _move(piece: _Piece, memory: int, place: int) -> None:
 
     It is copied by the kernel, which says so if the interpreter has let go of some of it meanwhile.
     """
-    start, size = piece.start, piece.end - piece.start
+    start, size = piece.start, piece.size
     batch = Batch()
     batch.add("pread", kernel.SYS_PREAD, memory, place, size, start, expected=size)
     batch.add("mprotect", kernel.SYS_MPROTECT, place, size, piece.protection)
@@ -97,7 +118,7 @@ def _pieces(proc: int) -> list[_Piece]:
         used = [_used(piece, pagemap) for piece in found]
     finally:
         os.close(pagemap)
-    return sorted(filter(None, used), key=lambda piece: piece.start - piece.end)
+    return sorted(filter(None, used), key=lambda piece: -piece.size)
 
 
 def _used(piece: _Piece, pagemap: int) -> _Piece | None:

@@ -259,9 +259,9 @@ def lock_code(proc: int) -> None:
         _libc.mlock(ctypes.c_void_p(start), ctypes.c_size_t(end - start))
 
 
-def map_memory(size: int) -> int:
-    """Return the address of ``size`` bytes of new memory, zeroes that can be written to."""
-    address = _libc.mmap(None, size, READ | WRITE, _PRIVATE_ANONYMOUS, -1, 0)
+def map_memory(size: int, protection: int = READ | WRITE) -> int:
+    """Return the address of ``size`` bytes of new memory, all zeroes."""
+    address = _libc.mmap(None, size, protection, _PRIVATE_ANONYMOUS, -1, 0)
     if address is None or address == _MAP_FAILED:
         number = ctypes.get_errno()
         raise OSError(number, f"mmap of {size} bytes: {os.strerror(number)}")

@@ -8,7 +8,12 @@ import sys
 import textwrap
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from grader.sandbox.runner import huge_pages
+
+_HUGE = 2 << 20
 _PROCESS = textwrap.dedent(
     """
     import json, os, resource, sys
@@ -119,3 +124,28 @@ def test_without_huge_pages_nothing_is_moved_and_nothing_is_left():
     assert found["same"]
     assert found["code_copied"] == 0
     assert found["after"] == found["before"]
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda page, pages, code: huge_pages._Piece(
+                4096 * page, 4096 * (page + pages), huge_pages._CODE if code else huge_pages._MEMORY
+            ),
+            st.integers(1, 1 << 30),
+            st.integers(1, 4000),
+            st.booleans(),
+        ),
+        max_size=12,
+    )
+)
+def test_no_piece_is_laid_over_another_or_beyond_the_end(pieces):
+    offsets, size = huge_pages._layout(pieces)
+    assert size % _HUGE == 0
+    end = 0
+    for piece, offset in zip(pieces, offsets, strict=True):
+        assert offset >= end
+        end = offset + piece.size
+        if piece.protection == huge_pages._CODE and piece.size >= 2 * _HUGE:
+            assert (piece.start - offset) % _HUGE == 0
+    assert end <= size
