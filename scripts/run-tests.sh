@@ -37,9 +37,9 @@ else
         [ "$result" -eq 0 ] || [ "$result" -eq 5 ] || status=$result
     done
     result=0
-    # Twice as many as processors: tests wait for containers, services and limits half of their time. Who has nothing
-    # left to do takes over half of what another one has.
-    processes=$(($(nproc) * 2))
+    # Half as many again as processors: tests wait for containers, services and limits half of their time. Who has
+    # nothing left to do takes over half of what another one has.
+    processes=$(($(nproc) * 3 / 2))
     "$python" -m pytest -n "$processes" --dist worksteal --ignore=tests/cluster --ignore=$clock "$@" || result=$?
     [ "$result" -eq 0 ] || status=$result
 fi
