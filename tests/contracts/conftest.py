@@ -108,8 +108,10 @@ def _make(folder: Path, steps: Sequence[Sequence[str]], into: Path | None) -> No
         subprocess.run([sys.executable, "-m", "venv", folder], check=True, capture_output=True)
         python, target = folder / "bin" / "python", []
     for step in steps:
+        # What is imported is compiled then: a few modules of thousands.
+        options = ["--quiet", "--disable-pip-version-check", "--no-compile"]
         ended = subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *target, *step],
+            [python, "-m", "pip", "install", *options, *target, *step],
             capture_output=True, text=True, timeout=_INSTALLING_S, check=False,
         )  # fmt: skip
         if ended.returncode != 0:
