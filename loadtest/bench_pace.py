@@ -10,18 +10,17 @@ pair is. Does not fail: what neighbours outside of the machine do is not ours to
 from __future__ import annotations
 
 import argparse
-import marshal
 import multiprocessing
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import one_run
 
 from grader import settings
 from grader.limits import Limits
 from grader.sandbox import factory
-from grader.sandbox.cell import Cell, Done
+from grader.sandbox.cell import Done
 from grader.sandbox.options import CellOptions
-from grader.worker.requests import RunRequest, function_payload, run_limits
 
 # Calls, comparisons and small numbers.
 _PROGRAM = """
@@ -53,7 +52,7 @@ def main() -> None:
             ends = []
             for busy in map(int, given.busy.split(",")):
                 with _busy(busy):
-                    some = [_run(cell, limits) for _ in range(given.calls)]
+                    some = [one_run.run(cell, limits, _PROGRAM, _DEPTH) for _ in range(given.calls)]
                 _print(f"{name}, {busy} busy", some)
                 ends += some
             _print(f"{name}, all", ends)
@@ -77,18 +76,6 @@ def _busy(number: int) -> Iterator[None]:
 def _spin() -> None:
     while True:
         pass
-
-
-def _run(cell: Cell, limits: Limits) -> Done:
-    argument = marshal.dumps([_DEPTH])
-    payload = function_payload(_PROGRAM, "f", struct.pack("<I", len(argument)) + argument, stop_at_error=True)
-    request = RunRequest((payload,), run_limits(limits, {}), (1,), lambda _: False, limits.memory_bytes)
-    cell.start_run(request.encoded(limits, cell.address_space), request.limits, group_sizes=(1,))
-    while True:
-        for event in cell.receive(60.0):
-            if isinstance(event, Done):
-                assert (event.ended, event.code) == ("exited", 0), event
-                return event
 
 
 def _print(name: str, ends: list[Done]) -> None:

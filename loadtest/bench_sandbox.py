@@ -18,10 +18,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import marshal
 import os
 import statistics
-import struct
 import subprocess
 import sys
 import time
@@ -29,12 +27,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import one_run
+
 from grader import settings
 from grader.limits import Limits
 from grader.sandbox import cgroup, factory
 from grader.sandbox.cell import Cell, Done
 from grader.sandbox.options import CellOptions
-from grader.worker.requests import RunRequest, function_payload, run_limits
 
 _ROUND = 20  # samples
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -186,15 +185,7 @@ def _measure_samples(cell: Cell, limits: Limits, samples: int) -> tuple[list[flo
 
 
 def _run(cell: Cell, limits: Limits) -> Done:
-    argument = marshal.dumps([3])
-    payload = function_payload(_PROGRAM, "f", struct.pack("<I", len(argument)) + argument, stop_at_error=True)
-    request = RunRequest((payload,), run_limits(limits, {}), (1,), lambda _: False, limits.memory_bytes)
-    cell.start_run(request.encoded(limits, cell.address_space), request.limits, group_sizes=(1,))
-    while True:
-        for event in cell.receive(60.0):
-            if isinstance(event, Done):
-                assert (event.ended, event.code) == ("exited", 0), event
-                return event
+    return one_run.run(cell, limits, _PROGRAM, 3)
 
 
 def _first_process(cell: Cell) -> int:

@@ -311,9 +311,9 @@ class Driver:
 
     def _take_all(self, said: WorkerSaid) -> None:
         """Take reports; what they lead to goes to the workers when all are taken, in one message each."""
-        found = [event for report in said.reports if (event := self._told(said.worker, report)) is not None]
         try:
-            self._act_on(*found)
+            told = (self._told(said.worker, report) for report in said.reports)
+            self._act_on(*(event for event in told if event is not None))
         finally:
             self._results.clear()
             self._settle()

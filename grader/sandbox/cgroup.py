@@ -21,7 +21,8 @@ _FOREIGN_S = 3600.0  # after which a group of another PID namespace, in which no
 _numbers = itertools.count()
 _THREAD_BYTES = 192 << 20  # of a thread's stack and its arena, as glibc maps them
 _SPARE_BYTES = 4 << 30
-RUNNER_MEMORY = 64 << 20  # supervisor and zygotes, beside the sample
+# Supervisor and zygotes, beside the sample.
+RUNNER_MEMORY, RUNNER_PROCESSES = 64 << 20, 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from grader.limits import GIB, MIB, Limits
 from grader.sandbox import cgroup, docker_seccomp
 from grader.sandbox.runner import wire
 
-RUNNER_PROCESSES = 8
 # gVisor is a kernel of its own, in the container's memory, and with threads of its own beside those of the programs.
 GVISOR_MEMORY = 512 * MIB
 GVISOR_LEAST = 4 * GIB
@@ -64,7 +63,7 @@ def host_config(
         security_opt=["no-new-privileges:true", f"seccomp={docker_seccomp.text(by_user=by_user)}"],
         mem_limit=memory,
         memswap_limit=memory,
-        pids_limit=limits.threads + RUNNER_PROCESSES + (GVISOR_PROCESSES if gvisor else 0),
+        pids_limit=limits.threads + cgroup.RUNNER_PROCESSES + (GVISOR_PROCESSES if gvisor else 0),
         nano_cpus=min(_CPUS, processors) * 1_000_000_000,
         ulimits=[
             {"Name": "nofile", "Soft": _OPEN_FILES, "Hard": _OPEN_FILES},

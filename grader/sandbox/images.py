@@ -28,7 +28,7 @@ from typing import IO, Any
 from grader import settings
 from grader.errors import InputError, SandboxError
 from grader.sandbox import debian_root, docker_engine, rootfs
-from grader.sandbox.runner import wire
+from grader.sandbox.runner import launch
 
 # Of the 2018 shared samples, 3 import numpy and none another package that is not in the standard library
 # (docs/docker.md): so numpy it is.
@@ -40,10 +40,6 @@ LABEL, ROOT_LABEL, RUNNER_LABEL = "grader.sandbox", "grader.root", "grader.runne
 PYTHON_LABEL = "grader.python"  # the interpreter's version, where it is not this machine's own
 _RUNNER = Path(__file__).parent / "runner"
 _COMMAND = ["/python/bin/python3", "-P", "-s", "-S", "-B", "-X", "utf8", "/runner"]
-# The same as in the embedded cell: a program must not be able to tell the two apart.
-_ENVIRONMENT = {"PATH": "", "LD_LIBRARY_PATH": "/python/lib", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0",
-                "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HOME": wire.SCRATCH,
-                "TMPDIR": wire.SCRATCH, "TZ": "UTC", "LD_BIND_NOW": "1"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +217,8 @@ def _check(answer: str, doing: str) -> None:
 def _configuration() -> list[str]:
     """How a container is started, in lines of a Dockerfile."""
     # PATH and the other variables of the interpreter are set per container: an image can be started with others.
-    environment = (f'ENV {name}="{value}"' for name, value in _ENVIRONMENT.items())
+    # As in the embedded cell: a program must not be able to tell the two apart.
+    environment = (f'ENV {name}="{value}"' for name, value in launch.ENVIRONMENT.items())
     return ["USER 65534:65534", "WORKDIR /tmp", *environment, f"ENTRYPOINT {json.dumps(_COMMAND)}"]
 
 

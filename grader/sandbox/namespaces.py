@@ -17,7 +17,6 @@ from grader.sandbox.cell import Cell
 from grader.sandbox.runner import landlock, wire
 
 _RUNNER = Path(__file__).parent / "runner"
-_RUNNER_PROCESSES = 8
 _END_S = 2.0
 # The launcher passes the supervisor's end on as an exit status: less the signal's number, in 8 bits.
 _SENT_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
@@ -155,7 +154,7 @@ class NamespaceCell(Cell):
 
 
 def _made_group(limits: Limits) -> cgroup.Group:
-    memory, processes = limits.memory_bytes + cgroup.RUNNER_MEMORY, limits.threads + _RUNNER_PROCESSES
+    memory, processes = limits.memory_bytes + cgroup.RUNNER_MEMORY, limits.threads + cgroup.RUNNER_PROCESSES
     try:
         return cgroup.make_group(memory, processes)
     except SandboxError as error:

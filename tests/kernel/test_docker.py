@@ -23,6 +23,7 @@ from grader.sandbox import docker_engine, docker_orphans, factory, images, rootf
 from grader.sandbox.cell import Answers, Cell, Done
 from grader.sandbox.docker import DockerCell
 from grader.sandbox.options import CellOptions
+from grader.sandbox.runner import launch
 from grader.worker.requests import RunRequest, function_payload, run_limits
 
 LIMITS = Limits(time_floor_s=20.0, idle_s=60.0, memory_bytes=256 * MIB, tmp_bytes=16 * MIB)
@@ -162,7 +163,7 @@ def test_a_sample_sees_nothing_of_the_engine(cell, runtime):
         "    shown = {d: sorted(os.listdir(d)) for d in ('/proc', '/sys', '/tmp')}\n"
         "    return repr([shown, os.getpid(), os.getuid(), os.getgid(), os.uname().nodename, sorted(os.environ)])\n",
     )
-    names = sorted({*images._ENVIRONMENT} - {"LD_BIND_NOW"})  # for the interpreter's own start
+    names = sorted({*launch.ENVIRONMENT} - {"LD_BIND_NOW"})  # for the interpreter's own start
     expected = [{"/proc": [], "/sys": [], "/tmp": []}, 1, 65534, 65534, "cell", names]
     assert repr(expected) in ran.text, ran.text
     if runtime != "runsc":
