@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -70,8 +71,10 @@ def cloned(zygote: Zygote, handles: int, user: int = 0) -> tuple[bytes, str]:
     reader, writer = os.pipe()
     answer = zygote.ask(forks.request(handles, user), (writer,) * handles)
     os.close(writer)
-    with os.fdopen(reader) as said:
-        return answer, said.read()
+    with os.fdopen(reader, "rb", buffering=0) as said:
+        # It ends when nobody has the other end any more: not the zygote either.
+        assert select.select([said], [], [], 60)[0], "the zygote has kept the descriptors of a request"
+        return answer, said.read(4096).decode()
 
 
 def test_each_process_gets_the_way_for_its_descriptors_and_its_user(zygote):
