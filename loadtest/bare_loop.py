@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import multiprocessing
 import os
 import resource
 import signal
@@ -16,13 +17,17 @@ from typing import Any
 from grader.suites import registry
 from grader.suites.task import FunctionTests
 
+Run = tuple[str, str, list[Any], float]
+"""A program, its function, the inputs, and where not 0 the CPU seconds after which a call is cut off."""
+_RUNS: list[Run] = []  # for the processes of the pool, which are forks
 
-def cpu_seconds(rows: list[dict[str, Any]], dataset: str, data: Path, *, floor_s: float) -> float:
-    """Run every program in a fork of this process on the inputs up to its first failing one, as `grader score`
-    judges it with ``floor_s`` as the time floor; returns the CPU seconds of compiling, loading and calling."""
+
+def runs_of(rows: list[dict[str, Any]], dataset: str, data: Path, *, floor_s: float) -> list[Run]:
+    """Return what has to be run for the verdicts that `grader score` gives with ``floor_s`` as the time floor: every
+    program on the inputs up to its first failing one."""
     suite = registry.load(f"{dataset}+", data_dir=data)
     verdicts = _judged(rows, dataset, data, floor_s)
-    total = 0.0
+    runs = []
     for row in rows:
         verdict = verdicts[row["sample_id"]]
         tests = 0
@@ -35,8 +40,23 @@ def cpu_seconds(rows: list[dict[str, Any]], dataset: str, data: Path, *, floor_s
             assert isinstance(group_of_task.tests, FunctionTests)
             inputs += group_of_task.tests.inputs()
         stopped = verdict["status"] == "time_limit"
-        total += _run(row["solution"], task.entry_point, inputs[:tests], floor_s if stopped else 0.0)
-    return total
+        runs.append((row["solution"], task.entry_point, inputs[:tests], floor_s if stopped else 0.0))
+    return runs
+
+
+def cpu_seconds(runs: list[Run], at_a_time: int) -> float:
+    """Run each in a fork; returns the CPU seconds of compiling, loading and calling.
+
+    So many run ``at_a_time``: on processors that are two threads of one core, a program beside another one needs up to
+    twice the CPU time that it needs alone.
+    """
+    _RUNS[:] = runs
+    with multiprocessing.get_context("fork").Pool(at_a_time) as pool:
+        return sum(pool.imap_unordered(_run_number, range(len(runs))))
+
+
+def _run_number(number: int) -> float:
+    return _run(*_RUNS[number])
 
 
 def _judged(

@@ -4,8 +4,9 @@
 
 A file with "mbpp" in its name is graded against MBPP+, others against HumanEval+; GRADER_DATA_DIR must have both.
 EvalPlus 0.3.1 is installed in an environment of its own unless one is given. Expected answers of both graders are
-made before anything is measured. "Bare" is the CPU time that the programs themselves need: every program run in one
-process in a plain loop over the inputs that decide its verdict, without sandbox, encoding or comparison.
+made before anything is measured. "Bare" is the CPU time that the programs themselves need: every program run in a plain
+loop over the inputs that decide its verdict, without sandbox, encoding or comparison, as many at a time as there are
+workers.
 
 Printed are seconds of wall-clock and of CPU time, all processes counted, and the ratios, pair by pair. With
 --at-least-wall, --at-least-cpu and --at-most-bare the exit code is 1 where the median of a ratio is worse for a file.
@@ -101,24 +102,28 @@ def _compare(
     # As pip did when it installed EvalPlus.
     compileall.compile_dir(Path(grader.__file__).parent, quiet=1)
     measure.run(ours)
-    pairs = []
+    runs = bare_loop.runs_of(rows, dataset, data, floor_s=_FLOOR_S) if bare else []
+    theirs, mine, needed = [], [], []
     for _ in range(repeats):
-        theirs = _run_evalplus(rows, dataset, python, folder, environment, workers)
-        pairs.append((theirs, measure.run(ours)))
+        theirs.append(_run_evalplus(rows, dataset, python, folder, environment, workers))
+        mine.append(measure.run(ours))
+        if bare:
+            needed.append(bare_loop.cpu_seconds(runs, workers))
     print(
         f"{file.name}: {len(rows)} samples, {workers} workers, limits max({_FLOOR_S:g} s, {_FACTOR:g} x reference)"
     )
-    for name, pick in (("EvalPlus", 0), ("grader", 1)):
-        walls, cpus = [pair[pick].wall_s for pair in pairs], [pair[pick].cpu_s for pair in pairs]
+    for name, used in (("EvalPlus", theirs), ("grader", mine)):
+        walls, cpus = [one.wall_s for one in used], [one.cpu_s for one in used]
         print(f"  {name:9} wall {statistics.median(walls):7.2f} s   CPU {statistics.median(cpus):7.2f} s")
-    wall = sorted(theirs.wall_s / mine.wall_s for theirs, mine in pairs)
-    cpu = sorted(theirs.cpu_s / mine.cpu_s for theirs, mine in pairs)
+    wall = [other.wall_s / own.wall_s for other, own in zip(theirs, mine, strict=True)]
+    cpu = [other.cpu_s / own.cpu_s for other, own in zip(theirs, mine, strict=True)]
     print(f"  EvalPlus / grader: wall {_spread(wall)}, CPU {_spread(cpu)}", flush=True)
     ratios = {"wall": statistics.median(wall), "cpu": statistics.median(cpu)}
     if bare:
-        needed = bare_loop.cpu_seconds(rows, dataset, data, floor_s=_FLOOR_S)
-        above = [mine.cpu_s / needed for _, mine in pairs]
-        print(f"  bare loop: CPU {needed:.2f} s; grader / bare: {_spread(above)}", flush=True)
+        above = [own.cpu_s / alone for own, alone in zip(mine, needed, strict=True)]
+        print(
+            f"  bare loop: CPU {statistics.median(needed):.2f} s; grader / bare: {_spread(above)}", flush=True
+        )
         ratios["bare"] = statistics.median(above)
     return ratios
 
