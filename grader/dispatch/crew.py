@@ -46,6 +46,7 @@ class Crew:
         self._min_in_flight = min_in_flight
         self._workers: dict[str, Worker] = {}
         self._by_load: LazyHeap[Worker] = LazyHeap(lambda worker: worker.load_s if worker.open else None)
+        self._changed: dict[Worker, None] = {}  # since they were last looked for, in this order
         self._reachable = 0
         self.running = 0
 
@@ -105,7 +106,7 @@ class Crew:
         worker.load_s += entry.charge_s
         entry.holders.append(worker)
         self.running += len(entry.holders) == 1
-        self._changed(worker)
+        self._note(worker)
 
     def release(self, worker: Worker, entry: Entry) -> None:
         """Note that a worker has an item no more."""
@@ -114,21 +115,20 @@ class Crew:
         worker.load_s = worker.load_s - entry.charge_s if worker.held else 0.0
         entry.holders.remove(worker)
         self.running -= not entry.holders
-        self._changed(worker)
-
-    def has_open(self) -> bool:
-        """Whether any worker has room."""
-        return self._by_load.least() is not None
+        self._note(worker)
 
     def least_loaded(self, rejected: Container[Worker] = ()) -> Worker | None:
         """Return the worker with room that has the least to do, other than ``rejected``."""
+        if self._changed:
+            for worker in self._changed:
+                self._by_load.push(worker)
+            self._changed.clear()
         return self._by_load.least(rejected)
 
-    def preferred(self, favourite: str | None) -> Worker | None:
-        """Return the worker to have an item: ``favourite``, if it has room and is at most a batch behind the least
-        loaded, else that one; None where no worker has room."""
-        least = self._by_load.least()
-        if favourite is None or least is None:
+    def preferred(self, favourite: str | None, least: Worker) -> Worker:
+        """Return the worker to have an item: ``favourite``, if it has room and is at most a batch behind the ``least``
+        loaded, else that one."""
+        if favourite is None or favourite == least.name:
             return least
         worker = self._workers.get(favourite)
         if worker is not None and worker.open and worker.load_s - least.load_s <= self._batch_s:
@@ -140,19 +140,19 @@ class Crew:
 
         One that lost it is returned only where no other worker can be reached.
         """
-        worker = self._by_load.least(entry.avoid)
+        worker = self.least_loaded(entry.avoid)
         if worker is not None or self._has_reachable_beside(entry.avoid):
             return worker
-        return self._by_load.least()
+        return self.least_loaded()
 
     def _has_reachable_beside(self, avoided: tuple[Worker, ...]) -> bool:
         reachable = sum(self._workers.get(worker.name) is worker and not worker.silent for worker in avoided)
         return self._reachable > reachable
 
-    def _changed(self, worker: Worker) -> None:
+    def _note(self, worker: Worker) -> None:
         few = len(worker.held) < self._min_in_flight and worker.load_s < self._alone_s
         if few or worker.load_s <= self._batch_s / 2:
             worker.wants = True
         elif worker.load_s >= self._batch_s:
             worker.wants = False
-        self._by_load.push(worker)
+        self._changed[worker] = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -123,8 +124,8 @@ class Driver:
         """
         if self._plans is None:
             return None
-        plan = self._plans.of(suite, suite.tasks[task_id], Policy(Limits(), groups, fail_fast=False))
-        return plan.cost_s
+        policy = Policy(Limits(), groups, fail_fast=False)
+        return self._plans.of(suite, (suite.tasks[task_id],), policy)[task_id].cost_s
 
     # -- requests
 
@@ -152,9 +153,8 @@ class Driver:
         suite = request.batch.suite
         tasks = {one.task_id: suite.tasks[one.task_id] for one in programs}
         broken = await self.prepare(request, tasks.values())
-        planned = {
-            name: plans.of(suite, task, request.policy) for name, task in tasks.items() if name not in broken
-        }
+        sound = (task for name, task in tasks.items() if name not in broken)
+        planned = plans.of(suite, sound, request.policy)
         items = []
         for program in programs:
             if program.task_id in broken:
@@ -216,12 +216,21 @@ class Driver:
 
     async def grade(self, batch: Batch) -> AsyncIterator[VerdictFields]:
         """Yield one verdict a program, in the order in which they are done; see ``contract.Grading``."""
-        results: asyncio.Queue[VerdictFields | GraderError] = asyncio.Queue()
-        request = self.open(batch, results.put_nowait)
+        results: deque[VerdictFields | GraderError] = deque()
+        news = asyncio.Event()
+
+        def take(result: VerdictFields | GraderError) -> None:
+            results.append(result)
+            news.set()
+
+        request = self.open(batch, take)
         try:
             await self.add(request, batch.programs)
             for _ in batch.programs:
-                result = results.get_nowait() if results.qsize() else await results.get()
+                while not results:
+                    news.clear()
+                    await news.wait()
+                result = results.popleft()
                 if isinstance(result, GraderError):
                     raise result
                 yield result

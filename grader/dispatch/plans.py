@@ -46,7 +46,8 @@ class Plans:
     def __init__(self, cache: Path, root_key: str) -> None:
         self._cache, self._root_key = cache, root_key
         self._stores: OrderedDict[str, BundleStore] = OrderedDict()
-        self._plans: OrderedDict[tuple[str, str, Policy], Plan] = OrderedDict()
+        self._plans: OrderedDict[tuple[str, Policy], OrderedDict[str, Plan]] = OrderedDict()
+        self._planned = 0
         self._ready: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._making: dict[tuple[str, str], asyncio.Future[None]] = {}
         self._untidied = 0
@@ -98,14 +99,32 @@ class Plans:
         kept = [file for task in tasks for file in store.files(task)]
         loop.run_in_executor(None, partial(evict, store.folder, max_bytes=_MAX_INLINE_BYTES, kept=kept))
 
-    def of(self, suite: Suite, task: Task, policy: Policy) -> Plan:
-        """Return the plan for a task whose expected answers are there."""
-        key = (suite.sha256, task.task_id, policy)
-        plan = self._plans.pop(key, None) or self._made(suite, task, policy)
-        self._plans[key] = plan
-        if len(self._plans) > _KEPT:
-            self._plans.popitem(last=False)
-        return plan
+    def of(self, suite: Suite, tasks: Iterable[Task], policy: Policy) -> dict[str, Plan]:
+        """Return the plans, by ``task_id``, for tasks whose expected answers are there."""
+        key = (suite.sha256, policy)  # whose hash takes longer than all that is done for a task
+        known = self._plans.setdefault(key, OrderedDict())
+        self._plans.move_to_end(key)
+        found = {}
+        try:
+            for task in tasks:
+                plan = known.pop(task.task_id, None)
+                if plan is None:
+                    plan = self._made(suite, task, policy)
+                    self._planned += 1
+                found[task.task_id] = known[task.task_id] = plan
+        finally:
+            if not known:
+                del self._plans[key]
+            self._forget_oldest()
+        return found
+
+    def _forget_oldest(self) -> None:
+        while self._planned > _KEPT:
+            key, plans = next(iter(self._plans.items()))
+            plans.popitem(last=False)
+            self._planned -= 1
+            if not plans:
+                del self._plans[key]
 
     def _made(self, suite: Suite, task: Task, policy: Policy) -> Plan:
         chosen = policy.chosen(task)

@@ -353,14 +353,15 @@ class Dispatcher:
         sends: dict[str, list[Item]] = {}
         self._hedge(sends)
         passed_over: list[Entry] = []
-        while len(passed_over) < _PASSED_OVER and self._crew.has_open():
-            entry = self._queue.pop()
-            if entry is None:
+        while len(passed_over) < _PASSED_OVER:
+            least = self._crew.least_loaded()
+            entry = self._queue.pop() if least else None
+            if least is None or entry is None:
                 break
             if entry.avoid:
                 worker = self._crew.elsewhere(entry)
             else:
-                worker = self._crew.preferred(self._costs.last_worker(entry.item.task_key))
+                worker = self._crew.preferred(self._costs.last_worker(entry.item.task_key), least)
             if worker is None:
                 passed_over.append(entry)
                 continue

@@ -29,6 +29,9 @@ def bootstrap_ci95(columns: Sequence[Sequence[float]]) -> list[tuple[float, floa
     tasks = len(columns[0])
     if tasks < 2:
         return [None] * len(columns)
+    rows = list(zip(*columns, strict=True))
+    if len(set(rows)) == 1:  # whatever is drawn
+        return [(value, value) for value in rows[0]]
     distinct = dict.fromkeys(map(tuple, columns))  # often they say the same of every task
     # All columns travel in one integer a task, in fields wide enough for the sum over all tasks. One draw and
     # one addition then serve every column: for six columns that is six times less work.
@@ -50,8 +53,6 @@ def bootstrap_ci95(columns: Sequence[Sequence[float]]) -> list[tuple[float, floa
 def _totals(values: Sequence[int]) -> list[int]:
     """The sum of each resample; by counting, where few tasks differ: then no resample is summed up value by value."""
     tasks, kinds = len(values), list(dict.fromkeys(values))
-    if len(kinds) == 1:
-        return [tasks * values[0]] * RESAMPLES  # whatever is drawn
     if tasks > _COUNTED_TASKS:
         draw = random.Random(SEED).choices  # noqa: S311 - statistics, not secrets
         return [sum(draw(values, k=tasks)) for _ in range(RESAMPLES)]

@@ -58,7 +58,10 @@ class Tally:
         self.statuses[status] += 1
         if not verdict["cached"]:  # a copy's time was spent, and counted, once
             self.cpu_s += verdict["cpu_s"]
-        task = self._tasks.setdefault(verdict["task_id"], _TaskTally())
+        task_id = verdict["task_id"]
+        task = self._tasks.get(task_id)
+        if task is None:
+            task = self._tasks[task_id] = _TaskTally()
         if status == Status.INFRASTRUCTURE_ERROR:
             return
         task.judged += 1

@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from grader.status import Status
+from grader.telemetry.seconds import Seconds, SecondsByLabel
 from grader.version import __version__
 
 # From what a trivial sample takes to the longest that a test group may run; about three a decade.
@@ -80,7 +81,8 @@ class Pool(Protocol):
 class Metrics:
     """The service's metrics. ``suites`` and ``tenants`` are the names that may be labels.
 
-    ``tenants`` can be set anew when the file of API keys is read again. Not bound to a thread or an event loop.
+    ``tenants`` can be set anew when the file of API keys is read again. Verdicts and runs are told by one
+    thread at a time.
     """
 
     def __init__(self, *, suites: Iterable[str] = (), tenants: Iterable[str] = ()) -> None:
@@ -143,10 +145,10 @@ class Metrics:
         """Count a program that was to be run and not judged; its times, if it was run, are those of the suite "run"."""
         self._runs.labels(ended if ended in ENDS else OTHER).inc()
         if wall_s is not None and cpu_s is not None:
-            self._end_to_end.labels(RUN).observe(end_to_end_s)
-            self._queue_wait.labels(RUN).observe(max(0.0, end_to_end_s - wall_s))
-            self._wall.labels(RUN).observe(wall_s)
-            self._cpu.labels(RUN).observe(cpu_s)
+            self._end_to_end.of(RUN).observe(end_to_end_s)
+            self._queue_wait.of(RUN).observe(max(0.0, end_to_end_s - wall_s))
+            self._wall.of(RUN).observe(wall_s)
+            self._cpu.of(RUN).observe(cpu_s)
 
     def refused(self, route: str) -> None:
         """Count a request that was sent away because there is no room now. ``route`` is a template."""
@@ -179,16 +181,18 @@ class Metrics:
             found = self._by_suite[name] = _OfSuite(
                 {status: self._verdicts.labels(name, status) for status in (*_STATUSES, OTHER)},
                 self._cache_hits.labels(name),
-                self._queue_wait.labels(name),
-                self._wall.labels(name),
-                self._cpu.labels(name),
-                self._end_to_end.labels(name),
+                self._queue_wait.of(name),
+                self._wall.of(name),
+                self._cpu.of(name),
+                self._end_to_end.of(name),
             )
         return found
 
     def _make_of_samples(self) -> None:
-        def seconds(name: str, text: str) -> Histogram:
-            return Histogram(name, text, ["suite"], buckets=BUCKETS_S, registry=self.registry)
+        def seconds(name: str, text: str) -> SecondsByLabel:
+            found = SecondsByLabel(name, text, "suite", BUCKETS_S)
+            self.registry.register(found)
+            return found
 
         self._verdicts = Counter(
             "grader_verdicts_total", "Verdicts by status.", ["suite", "status"], registry=self.registry
@@ -231,10 +235,10 @@ class _OfSuite:
 
     verdicts: Mapping[str, Counter]
     cache_hits: Counter
-    queue_wait: Histogram
-    wall: Histogram
-    cpu: Histogram
-    end_to_end: Histogram
+    queue_wait: Seconds
+    wall: Seconds
+    cpu: Seconds
+    end_to_end: Seconds
 
 
 class _Registry(CollectorRegistry):
