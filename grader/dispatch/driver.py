@@ -321,8 +321,12 @@ class Driver:
     def _take_all(self, said: WorkerSaid) -> None:
         """Take reports; what they lead to goes to the workers when all are taken, in one message each."""
         try:
-            told = (self._told(said.worker, report) for report in said.reports)
-            self._act_on(*(event for event in told if event is not None))
+            happened = []
+            for report in said.reports:
+                event = self._told(said.worker, report)
+                if event is not None:
+                    happened.append(event)
+            self._act_on(*happened)
         finally:
             self._results.clear()
             self._settle()

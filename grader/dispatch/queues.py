@@ -110,18 +110,15 @@ class _Flow:
     share of what the tenant was given.
     """
 
-    __slots__ = ("background", "interactive", "owed_s", "tag", "tenant")
+    __slots__ = ("background", "interactive", "live", "owed_s", "tag", "tenant")
 
     def __init__(self, tenant: str, tag: float) -> None:
         self.tenant = tenant
         self.tag = tag
         self.interactive = _Lane()
         self.background = _Lane()
+        self.live = 0  # in both lanes
         self.owed_s = 0.0
-
-    @property
-    def live(self) -> int:
-        return self.interactive.live + self.background.live
 
     def lane(self, priority: Priority) -> _Lane:
         return self.interactive if priority == "interactive" else self.background
@@ -186,6 +183,7 @@ class FairQueue:
         flow = self._flow(entry.item.tenant)
         entry.queued = True
         flow.lane(entry.item.priority).push(entry, next(self._order))
+        flow.live += 1
         self._live += 1
         if flow.live == 1:
             self._waiting.push(flow)
@@ -198,6 +196,7 @@ class FairQueue:
                 flow.tag -= entry.charge_s / entry.item.weight
             entry.queued = True
             flow.lane(entry.item.priority).push_front(entry)
+            flow.live += 1
             self._live += 1
             self._waiting.push(flow)
 
@@ -212,10 +211,11 @@ class FairQueue:
         entry.flow = flow
         entry.charge_s = self._cost_of(entry.item)
         self._charge(flow, entry)
+        flow.live -= 1
         self._live -= 1
         self._settle(flow)
-        while (idle := self._resting.least()) is not None and idle.tag <= self._now - self._credit_s:
-            del self._flows[idle.tenant]
+        if self._resting:
+            self._forget_idle()
         return entry
 
     def remove(self, entry: Entry) -> None:
@@ -223,9 +223,14 @@ class FairQueue:
         flow = self._flows[entry.item.tenant]
         entry.queued = False
         flow.lane(entry.item.priority).remove(entry)
+        flow.live -= 1
         self._live -= 1
         if not flow.live:
             self._settle(flow)
+
+    def _forget_idle(self) -> None:
+        while (idle := self._resting.least()) is not None and idle.tag <= self._now - self._credit_s:
+            del self._flows[idle.tenant]
 
     def _flow(self, tenant: str) -> _Flow:
         earliest = self._now - self._credit_s

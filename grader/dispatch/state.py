@@ -108,8 +108,9 @@ class Dispatcher:
         self._out = out
         for event in events:
             self._handlers[type(event)](event)
-        for entry in self._deadlines.due(now):
-            self._drop_waiting(entry, Expired())
+        if self._deadlines:
+            for entry in self._deadlines.due(now):
+                self._drop_waiting(entry, Expired())
         self._dispatch()
         return out
 
@@ -184,10 +185,14 @@ class Dispatcher:
         for item in items:
             entry = Entry(item, self._costs.estimate(item))
             self._entries[item.number] = entry
-            self._requests.setdefault(item.request_id, {})[item.number] = entry
+            request = self._requests.get(item.request_id)
+            if request is None:
+                request = self._requests[item.request_id] = {}
+            request[item.number] = entry
             self._room.take(item, entry.cost_s)
             self._queue.push(entry)
-            self._deadlines.add(entry)
+            if item.deadline is not None:
+                self._deadlines.add(entry)
 
     def _cancel(self, event: Cancel) -> None:
         self._cancel_entries(list(self._requests.get(event.request_id, {}).values()))
@@ -261,7 +266,8 @@ class Dispatcher:
         self._crew.resume(worker)
         self._crew.release(worker, entry)
         self._costs.learn(entry.item, event.cpu_s)
-        self._abandon_copies(entry)
+        if entry.holders:
+            self._abandon_copies(entry)
         self._deliver(entry, Done(entry.failures + 1))
 
     def _lost(self, event: Lost) -> None:
@@ -343,7 +349,8 @@ class Dispatcher:
         del request[item.number]
         if not request:
             del self._requests[item.request_id]
-        self._to_hedge.pop(item.number, None)
+        if self._to_hedge:
+            self._to_hedge.pop(item.number, None)
         self._room.give_back(item, entry.cost_s)
         self._out.append(Deliver(item.number, outcome))
 
@@ -365,7 +372,8 @@ class Dispatcher:
             if worker is None:
                 passed_over.append(entry)
                 continue
-            self._deadlines.discard(entry)
+            if entry.item.deadline is not None:
+                self._deadlines.discard(entry)
             self._give(worker, entry, sends)
         if passed_over:
             self._queue.put_back(passed_over)

@@ -48,8 +48,11 @@ class Room:
 
     def take(self, item: Item, cost_s: float) -> None:
         """Count an item in, with its estimated cost in CPU seconds."""
+        use = self._tenants.get(item.tenant)
+        if use is None:
+            use = self._tenants[item.tenant] = _Use()
+        use.add(item, cost_s)
         self._all.add(item, cost_s)
-        self._tenants.setdefault(item.tenant, _Use()).add(item, cost_s)
 
     def give_back(self, item: Item, cost_s: float) -> None:
         """Count an item out again."""
@@ -63,7 +66,10 @@ class Room:
         """Raise OverloadedError unless all of these fit; it says when they may."""
         wanted: dict[str, _Use] = {}
         for item in items:
-            wanted.setdefault(item.tenant, _Use()).add(item, 0.0)
+            use = wanted.get(item.tenant)
+            if use is None:
+                use = wanted[item.tenant] = _Use()
+            use.add(item, 0.0)
         whole = _Use()
         for tenant, more in wanted.items():
             whole.samples += more.samples
