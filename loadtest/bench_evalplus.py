@@ -9,7 +9,9 @@ loop over the inputs that decide its verdict, without sandbox, encoding or compa
 workers.
 
 Printed are seconds of wall-clock and of CPU time, all processes counted, and the ratios, pair by pair. With
---at-least-wall, --at-least-cpu and --at-most-bare the exit code is 1 where the median of a ratio is worse for a file.
+--at-least-wall, --at-least-cpu and --at-most-bare the exit code is 1 where the median of a ratio is worse for a file,
+and with --at-most-bare-together where that is so for the CPU time of all files: what every run costs, however few
+samples it has, is a second or two.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,15 @@ else:
 """
 
 
+@dataclass(frozen=True)
+class _Found:
+    """Medians of one file's runs: the ratios by name, and CPU seconds of ours and of the bare loop."""
+
+    ratios: dict[str, float]
+    cpu_s: float
+    bare_cpu_s: float
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
@@ -58,17 +70,30 @@ def main() -> None:
     parser.add_argument("--at-least-wall", type=float, help="bound on EvalPlus / grader, wall-clock time")
     parser.add_argument("--at-least-cpu", type=float, help="bound on EvalPlus / grader, CPU time")
     parser.add_argument("--at-most-bare", type=float, help="bound on grader / bare loop, CPU time")
+    parser.add_argument("--at-most-bare-together", type=float, help="the same, for all files together")
     args = parser.parse_args()
-    if args.no_bare and args.at_most_bare is not None:
-        parser.error("--at-most-bare needs the bare loop")
+    if args.no_bare and (args.at_most_bare or args.at_most_bare_together):
+        parser.error("--at-most-bare and --at-most-bare-together need the bare loop")
     data = Path(os.environ["GRADER_DATA_DIR"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         python = args.evalplus_python or _install_evalplus(folder / "evalplus")
         missed = []
+        cpu_s = bare_cpu_s = 0.0
         for file in args.files:
-            ratios = _compare(file, data, python, folder, args.repeats, args.workers, bare=not args.no_bare)
-            missed += _missed(file, ratios, args)
+            found = _compare(file, data, python, folder, args.repeats, args.workers, bare=not args.no_bare)
+            missed += _missed(file, found.ratios, args)
+            cpu_s += found.cpu_s
+            bare_cpu_s += found.bare_cpu_s
+    if not args.no_bare:
+        together = cpu_s / bare_cpu_s
+        print(
+            f"all files: grader CPU {cpu_s:.2f} s, bare loop CPU {bare_cpu_s:.2f} s; grader / bare: {together:.2f}"
+        )
+        if args.at_most_bare_together is not None and together > args.at_most_bare_together:
+            missed.append(
+                f"all files: the ratio bare is {together:.2f}, and its bound {args.at_most_bare_together:g}"
+            )
     if missed:
         sys.exit("\n".join(missed))
 
@@ -92,8 +117,8 @@ def _install_evalplus(folder: Path) -> Path:
 
 def _compare(
     file: Path, data: Path, python: Path, folder: Path, repeats: int, workers: int, *, bare: bool
-) -> dict[str, float]:
-    """Measure and print for one file; returns the medians of the ratios."""
+) -> _Found:
+    """Measure and print for one file."""
     dataset = "mbpp" if "mbpp" in file.name else "humaneval"
     environment = _override_paths(data, folder)
     rows = _read(file)
@@ -125,7 +150,8 @@ def _compare(
             f"  bare loop: CPU {statistics.median(needed):.2f} s; grader / bare: {_spread(above)}", flush=True
         )
         ratios["bare"] = statistics.median(above)
-    return ratios
+    cpu_s, bare_cpu_s = statistics.median(one.cpu_s for one in mine), statistics.median(needed or [0.0])
+    return _Found(ratios, cpu_s, bare_cpu_s)
 
 
 def _spread(ratios: list[float]) -> str:
