@@ -11,11 +11,10 @@ from grader.dispatch.queues import Entry
 class Worker:
     """One worker. ``held`` are its items, the oldest first, ``load_s`` their estimated cost in CPU seconds.
 
-    ``wants`` says that there is room for more; ``silent`` that it gives no sign of life; ``paused`` that it has put
-    items back and said nothing since.
+    ``wants`` says that there is room for more; ``silent`` that it gives no sign of life.
     """
 
-    __slots__ = ("held", "load_s", "name", "node", "paused", "silent", "wants")
+    __slots__ = ("held", "load_s", "name", "node", "silent", "wants")
 
     def __init__(self, name: str, node: str) -> None:
         self.name = name
@@ -24,12 +23,11 @@ class Worker:
         self.load_s = 0.0
         self.wants = True
         self.silent = False
-        self.paused = False
 
     @property
     def open(self) -> bool:
         """Whether it is to be given items."""
-        return self.wants and not self.silent and not self.paused
+        return self.wants and not self.silent
 
 
 class Crew:
@@ -70,7 +68,6 @@ class Crew:
             worker = self._workers[name] = Worker(name, node)
             self._reachable += 1
         self.set_silent(worker, silent=False)
-        self.resume(worker)
         self._by_load.push(worker)
 
     def remove(self, worker: Worker) -> list[Entry]:
@@ -88,16 +85,6 @@ class Crew:
         if worker.silent != silent:
             worker.silent = silent
             self._reachable += -1 if silent else 1
-            self._by_load.push(worker)
-
-    def pause(self, worker: Worker) -> None:
-        """Give a worker nothing more until it is heard of."""
-        worker.paused = True
-
-    def resume(self, worker: Worker) -> None:
-        """End a pause, if there is one."""
-        if worker.paused:
-            worker.paused = False
             self._by_load.push(worker)
 
     def hold(self, worker: Worker, entry: Entry) -> None:

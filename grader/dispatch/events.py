@@ -61,8 +61,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """New items; all of them are taken, or none. ``unbounded`` ones are taken whatever is queued already, also
-    after Drain: they belong to work that has been accepted."""
+    """New items; all of them are taken, or none. ``unbounded`` ones are taken whatever is queued already: they
+    belong to work that has been accepted."""
 
     items: tuple[Item, ...]
     unbounded: bool = False
@@ -84,8 +84,8 @@ class CancelItems:
 
 @dataclass(frozen=True, slots=True)
 class WorkerReady:
-    """A worker takes items. Of one that is known already, it says that it takes items again (after PutBack or
-    silence) and still has what it held; one that was started anew is told of by WorkerLost first."""
+    """A worker takes items. Of one that is known already, it says that it takes items again after silence and
+    still has what it held; one that was started anew is told of by WorkerLost first."""
 
     worker: str
     node: str
@@ -117,23 +117,8 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
-class PutBack:
-    """The worker hands back items that it had not begun. It gets no more until it says Finished, Lost, WorkerHeard or
-    WorkerReady: else they would come straight back."""
-
-    worker: str
-    numbers: tuple[int, ...]
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """No new items are taken from now on; those that are here go on."""
 
 
 Event = (
@@ -146,9 +131,7 @@ Event = (
     | WorkerHeard
     | Finished
     | Lost
-    | PutBack
     | Tick
-    | Drain
 )
 
 

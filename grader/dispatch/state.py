@@ -20,7 +20,6 @@ from grader.dispatch.events import (
     Cancelled,
     Deliver,
     Done,
-    Drain,
     Event,
     Expired,
     Finished,
@@ -30,7 +29,6 @@ from grader.dispatch.events import (
     Lost,
     Outcome,
     Priority,
-    PutBack,
     Send,
     Submit,
     Tick,
@@ -42,7 +40,6 @@ from grader.dispatch.events import (
 )
 from grader.dispatch.queues import Deadlines, Entry, FairQueue
 from grader.dispatch.usage import Room
-from grader.errors import OverloadedError
 
 __all__ = ["Dispatcher", "DispatcherConfig"]
 
@@ -73,7 +70,6 @@ class Dispatcher:
         self._room = Room(config.max_samples, config.max_bytes, config.tenant_share)
         self._crew = Crew(config.batch_s, config.min_in_flight, config.alone_s)
         self._to_hedge: dict[int, Entry] = {}
-        self._draining = False
         self._retries: Counter[str] = Counter()
         self._out: list[Instruction] = []
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -86,9 +82,7 @@ class Dispatcher:
             WorkerHeard: self._worker_heard,
             Finished: self._finished,
             Lost: self._lost,
-            PutBack: self._put_back,
             Tick: lambda _: None,
-            Drain: self._drain,
         }
 
     def handle(self, event: Event, now: float) -> list[Instruction]:
@@ -96,8 +90,8 @@ class Dispatcher:
 
         An event about a worker, request or item that is not known (any more) is no error: reports cross on the way.
 
-        Raises OverloadedError where a Submit has no room or the dispatcher is draining, and ValueError where a
-        number is in use; then nothing has changed.
+        Raises OverloadedError where a Submit has no room, and ValueError where a number is in use; then nothing has
+        changed.
         """
         return self.handle_all((event,), now)
 
@@ -174,13 +168,11 @@ class Dispatcher:
     # -- requests
 
     def _submit(self, event: Submit) -> None:
-        items, bounded = event.items, not event.unbounded
-        if bounded and self._draining:
-            raise OverloadedError("the grader is shutting down; send the batch to another one", 5.0)
+        items = event.items
         numbers = {item.number for item in items}
         if len(numbers) < len(items) or any(number in self._entries for number in numbers):
             raise ValueError("an item's number is in use already; numbers are never used twice")
-        if bounded:
+        if not event.unbounded:
             self._room.check(items, len(self._crew))
         for item in items:
             entry = Entry(item, self._costs.estimate(item))
@@ -205,7 +197,7 @@ class Dispatcher:
         abandoned: dict[str, list[int]] = {}
         for entry in entries:
             for worker in tuple(entry.holders):
-                self._let_go(worker, entry)
+                self._crew.release(worker, entry)
                 abandoned.setdefault(worker.name, []).append(entry.item.number)
         self._out += [Abandon(worker, tuple(numbers)) for worker, numbers in abandoned.items()]
         for entry in entries:
@@ -213,9 +205,6 @@ class Dispatcher:
                 self._drop_waiting(entry, Cancelled())
             else:
                 self._deliver(entry, Cancelled())
-
-    def _drain(self, _: Drain) -> None:
-        self._draining = True
 
     # -- workers
 
@@ -249,7 +238,6 @@ class Dispatcher:
         if worker is None:
             return
         self._crew.set_silent(worker, silent=False)
-        self._crew.resume(worker)
         self._unhedge(event.worker)
 
     def _unhedge(self, name: str) -> None:
@@ -263,7 +251,6 @@ class Dispatcher:
         worker, entry = self._held(event.worker, event.number)
         if entry is None or worker is None:
             return
-        self._crew.resume(worker)
         self._crew.release(worker, entry)
         self._costs.learn(entry.item, event.cpu_s)
         if entry.holders:
@@ -274,24 +261,10 @@ class Dispatcher:
         worker, entry = self._held(event.worker, event.number)
         if entry is None or worker is None:
             return
-        self._crew.resume(worker)
         self._crew.release(worker, entry)
         entry.blames += event.blamed
         if self._count_failure(entry, worker, "blamed" if event.blamed else "cell_lost", event.why):
             self._wait_again([entry])
-
-    def _put_back(self, event: PutBack) -> None:
-        worker = self._crew.get(event.worker)
-        if worker is None:
-            return
-        entries = [worker.held[number] for number in dict.fromkeys(event.numbers) if number in worker.held]
-        if not entries:
-            return
-        self._crew.pause(worker)
-        self._retries["put_back"] += len(entries)
-        for entry in entries:
-            self._crew.release(worker, entry)
-        self._wait_again(entries)
 
     def _held(self, name: str, number: int) -> tuple[Worker | None, Entry | None]:
         worker = self._crew.get(name)
@@ -328,14 +301,8 @@ class Dispatcher:
 
     def _abandon_copies(self, entry: Entry) -> None:
         for worker in tuple(entry.holders):
-            self._let_go(worker, entry)
+            self._crew.release(worker, entry)
             self._out.append(Abandon(worker.name, (entry.item.number,)))
-
-    def _let_go(self, worker: Worker, entry: Entry) -> None:
-        self._crew.release(worker, entry)
-        if not worker.held:
-            # What would have ended its pause is not going to be said any more.
-            self._crew.resume(worker)
 
     def _drop_waiting(self, entry: Entry, outcome: Outcome) -> None:
         self._queue.remove(entry)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import pytest
 
 from grader.dispatch.events import (
-    CancelItems,
     Done,
     Finished,
     GaveUp,
     Lost,
-    PutBack,
     Tick,
     Violation,
     WorkerHeard,
     WorkerLost,
-    WorkerReady,
     WorkerSilent,
 )
 
@@ -158,43 +155,6 @@ def test_what_came_back_is_not_paid_for_twice(desk):
     assert desk.at["b"][:2] == mine[:2]
 
 
-def test_items_put_back_go_elsewhere_and_count_nothing(desk):
-    desk.workers("a")
-    numbers = desk.submit(3)
-    desk.workers("b")
-    desk.at["a"] = numbers[:1]
-    desk.tell(PutBack("a", tuple(numbers[1:]), "the first one is slow"))
-    assert desk.at["b"] == numbers[1:]
-    assert [desk.machine.attempts(number) for number in numbers] == [1, 1, 1]
-    assert desk.machine.retries == {"put_back": 2}
-
-
-@pytest.mark.parametrize("end", ["finished", "lost", "heard", "ready"])
-def test_items_put_back_do_not_come_straight_back(desk, end):
-    desk.workers("a")
-    numbers = desk.submit(3)
-    desk.at["a"] = numbers[:1]
-    desk.tell(PutBack("a", tuple(numbers[1:]), "slow"))
-    desk.tell(Tick())
-    assert desk.at["a"] == numbers[:1]
-    if end == "finished":
-        desk.finish("a", numbers[0])
-    elif end == "lost":
-        lose(desk, "a", numbers[0])
-    else:
-        desk.tell(WorkerHeard("a") if end == "heard" else WorkerReady("a", "n"))
-    assert set(numbers[1:]) <= set(desk.at["a"])
-
-
-def test_a_worker_whose_last_item_is_cancelled_is_not_paused_for_ever(desk):
-    desk.workers("a")
-    numbers = desk.submit(3)
-    desk.at["a"] = numbers[:1]
-    desk.tell(PutBack("a", tuple(numbers[1:]), "slow"))
-    desk.tell(CancelItems((numbers[0],)))
-    assert desk.at["a"] == numbers[1:]
-
-
 def test_a_silent_workers_items_are_sent_to_another_once(desk):
     desk.workers("a")
     numbers = desk.submit(2)
@@ -299,8 +259,6 @@ def test_reports_on_what_is_not_held_are_ignored(desk):
         Finished("a", 999, 1.0),
         Lost("b", number, True, "late"),
         Lost("nobody", number, True, "late"),
-        PutBack("b", (number,), "late"),
-        PutBack("nobody", (number,), "late"),
         WorkerLost("nobody", "late"),
         WorkerSilent("nobody"),
         WorkerHeard("nobody"),
@@ -310,6 +268,6 @@ def test_reports_on_what_is_not_held_are_ignored(desk):
     assert desk.machine.attempts(number) == 1
     desk.finish("a", number)
     numbers = desk.submit(6, cost_s=1.0)
-    assert len(desk.at["b"]) == 3, "a late PutBack pauses nobody"
+    assert len(desk.at["b"]) == 3
     desk.finish_all()
     assert set(numbers) < set(desk.outcomes)

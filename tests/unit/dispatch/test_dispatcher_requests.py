@@ -11,7 +11,6 @@ from grader.dispatch.events import (
     Cancelled,
     Deliver,
     Done,
-    Drain,
     Expired,
     Finished,
     Item,
@@ -114,26 +113,15 @@ def test_the_time_to_wait_grows_with_the_queue_and_falls_with_the_workers(make_d
     assert wait(2000, 2) == 60
 
 
-def test_follow_up_work_is_taken_though_the_queue_is_full_or_draining(make_desk):
+def test_follow_up_work_is_taken_though_the_queue_is_full(make_desk):
     desk = make_desk(max_samples=2, tenant_share=1.0)
     desk.submit(2)
     desk.tell(Submit(desk.items(2), unbounded=True))
-    desk.tell(Drain())
     desk.tell(Submit(desk.items(1), unbounded=True))
     desk.workers("a")
     desk.finish_all()
     assert len(desk.outcomes) == 5
     assert desk.left() == {}
-
-
-def test_draining_takes_nothing_new_and_finishes_what_is_there(desk):
-    numbers = desk.submit(2)
-    desk.tell(Drain())
-    with pytest.raises(OverloadedError, match="shutting down"):
-        desk.submit(1)
-    desk.workers("a")
-    desk.finish_all()
-    assert set(desk.outcomes) == set(numbers)
 
 
 def test_a_number_in_use_is_refused(desk):

@@ -14,13 +14,11 @@ from grader.dispatch.events import (
     Cancelled,
     Deliver,
     Done,
-    Drain,
     Expired,
     Finished,
     GaveUp,
     Item,
     Lost,
-    PutBack,
     Send,
     Submit,
     Tick,
@@ -46,7 +44,6 @@ class Worker:
     def __init__(self):
         self.held: list[int] = []
         self.silent = False
-        self.paused = False
 
 
 class Live:
@@ -74,7 +71,6 @@ class DispatcherModel(RuleBasedStateMachine):
         self.last_failed: int | None = None
         self.cancelling: set[int] = set()
         self.finishing: set[int] = set()
-        self.draining = False
 
     # -- playing
 
@@ -96,7 +92,6 @@ class DispatcherModel(RuleBasedStateMachine):
     def on_send(self, send):
         worker = self.workers[send.worker]
         assert not worker.silent, "sent to a silent worker"
-        assert not worker.paused, "sent to a worker that had put items back"
         for item in send.items:
             live = self.live[item.number]
             assert live.item is item
@@ -116,8 +111,6 @@ class DispatcherModel(RuleBasedStateMachine):
     def on_abandon(self, abandon):
         for number in abandon.numbers:
             self.workers[abandon.worker].held.remove(number)
-        if not self.workers[abandon.worker].held:
-            self.workers[abandon.worker].paused = False
 
     def on_deliver(self, deliver):
         number, outcome = deliver.number, deliver.outcome
@@ -182,7 +175,7 @@ class DispatcherModel(RuleBasedStateMachine):
             and sum(item.size_bytes for item in (*held, *items)) <= int(share * CONFIG.max_bytes)
             for held, share in ((mine, CONFIG.tenant_share), (everyones, 1.0))
         )
-        if not unbounded and (self.draining or not fits):
+        if not unbounded and not fits:
             before = self.machine.sizes()
             with pytest.raises(OverloadedError) as caught:
                 self.machine.handle(Submit(tuple(items)), self.now)
@@ -219,18 +212,12 @@ class DispatcherModel(RuleBasedStateMachine):
         assert wake == (max(min(waiting), self.now) if waiting else None)
         self.tell(Tick())
 
-    @rule(really=st.sampled_from([False] * 9 + [True]))
-    def drain(self, really):
-        if really:
-            self.draining = True
-            self.tell(Drain())
-
     # -- workers
 
     @rule(name=WORKERS)
     def worker_ready(self, name):
         worker = self.workers.setdefault(name, Worker())
-        worker.silent = worker.paused = False
+        worker.silent = False
         self.tell(WorkerReady(name, "node"))
 
     @rule(name=WORKERS)
@@ -249,7 +236,7 @@ class DispatcherModel(RuleBasedStateMachine):
     @rule(name=WORKERS)
     def worker_heard(self, name):
         if name in self.workers:
-            self.workers[name].silent = self.workers[name].paused = False
+            self.workers[name].silent = False
         self.tell(WorkerHeard(name))
 
     def failed(self, worker, number, blamed):
@@ -271,7 +258,6 @@ class DispatcherModel(RuleBasedStateMachine):
             return
         worker = self.workers[name]
         worker.held.remove(number)
-        worker.paused = False
         self.finishing = {number}
         self.tell(Finished(name, number, cpu_s))
         assert number in self.outcomes
@@ -284,7 +270,6 @@ class DispatcherModel(RuleBasedStateMachine):
         numbers = data.draw(st.lists(st.sampled_from(held), min_size=1, unique=True))
         worker = self.workers[name]
         worker.held = [number for number in held if number not in numbers]
-        worker.paused = False
         self.finishing = set(numbers)
         self.tell(*(Finished(name, number, 0.01) for number in numbers))
         assert self.outcomes.keys() >= set(numbers)
@@ -308,18 +293,8 @@ class DispatcherModel(RuleBasedStateMachine):
             return
         worker = self.workers[name]
         worker.held.remove(number)
-        worker.paused = False
         self.failed(worker, number, blamed)
         self.tell(Lost(name, number, blamed, "down"))
-
-    @rule(name=WORKERS, kept=st.integers(0, 3))
-    def put_back(self, name, kept):
-        worker = self.workers.get(name)
-        numbers = tuple(worker.held[kept:]) if worker else (1,)
-        if worker and numbers:
-            worker.held = worker.held[:kept]
-            worker.paused = True
-        self.tell(PutBack(name, numbers, "slow"))
 
     # -- what holds at all times
 
@@ -337,14 +312,14 @@ class DispatcherModel(RuleBasedStateMachine):
     def no_worker_is_idle_while_it_could_work(self):
         waiting = [live for number, live in self.live.items() if not self.holders(number)]
         for worker in self.workers.values():
-            if not worker.silent and not worker.paused and len(worker.held) < MIN_IN_FLIGHT:
+            if not worker.silent and len(worker.held) < MIN_IN_FLIGHT:
                 reachable = {other for other in self.workers.values() if not other.silent}
                 assert all(worker in live.lost_by and reachable - live.lost_by for live in waiting)
 
     @invariant()
     def silent_workers_items_are_hedged_where_they_can_be(self):
         for worker in self.workers.values():
-            idle = not worker.silent and not worker.paused and len(worker.held) < MIN_IN_FLIGHT
+            idle = not worker.silent and len(worker.held) < MIN_IN_FLIGHT
             for other in self.workers.values() if idle else ():
                 if other.silent:
                     alone = [number for number in other.held if len(self.holders(number)) == 1]
