@@ -9,13 +9,13 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import cast
 
-from grader.dedupe import Deduplicator, Families, Identity
+from grader.dedupe import Deduplicator, Families
 from grader.dispatch.contract import Batch, VerdictFields
 from grader.errors import OverloadedError
 from grader.worker.program import Program
 
 Grade = Callable[[Batch], AsyncIterator[VerdictFields]]
-# A program is parsed for its identity, which costs about 0.2 ms: more of them than this go to a thread.
+# A program may have to be parsed for its identity, which takes about 0.2 ms: more of them than this go to a thread.
 _IDENTIFIED_AT_ONCE = 4
 
 
@@ -35,9 +35,9 @@ async def grade_once(
     dedupe = Deduplicator(by_text=once, families=families, kind=_kind(batch), on_released=rounds.wake)
     try:
         if len(batch.programs) - len(once) > _IDENTIFIED_AT_ONCE:
-            identities = await asyncio.to_thread(_identities, dedupe, batch.programs)
+            identities = await asyncio.to_thread(dedupe.identify, batch.programs)
         else:
-            identities = _identities(dedupe, batch.programs)
+            identities = dedupe.identify(batch.programs)
         for program, identity in zip(batch.programs, identities, strict=True):
             dedupe.admit(program, identity)
         if len(dedupe.runnable) == len(batch.programs):
@@ -125,10 +125,6 @@ class _Rounds:
                 if not patient:
                     raise
                 await asyncio.sleep(error.retry_after_s)
-
-
-def _identities(dedupe: Deduplicator, programs: Sequence[Program]) -> list[Identity | None]:
-    return [dedupe.identify(program) for program in programs]
 
 
 def _taken(dedupe: Deduplicator) -> list[Program]:

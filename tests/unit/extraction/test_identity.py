@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grader.extraction import exact_identity, program_identity
+from grader.extraction.identity import outline
 
 PLAIN = "import math\n\n\ndef f(x):\n    return math.floor(x) + 1\n"
 
@@ -25,6 +26,7 @@ PLAIN = "import math\n\n\ndef f(x):\n    return math.floor(x) + 1\n"
 )
 def test_comments_formatting_and_docstrings_do_not_matter(other):
     assert program_identity(other) == program_identity(PLAIN)
+    assert outline(other) == outline(PLAIN)
     assert exact_identity(other) != exact_identity(PLAIN)
 
 
@@ -145,3 +147,52 @@ def test_equal_exactly_when_the_trees_are(one, other):
     """``ast.dump`` is the slow way to say the same."""
     same = ast.dump(ast.parse(one)) == ast.dump(ast.parse(other))
     assert (program_identity(one) == program_identity(other)) == same
+
+
+# Each as it may be written; ``ast.unparse`` writes it in another way.
+WRITTEN = [
+    "x = 0XFF_ff + 1_000 + 0b10 + 00 + 1E3 + .5 + 5. + 1e-05 + 2J",
+    "if a:\n b\nelse:\n if c:\n  d\n else:\n  e",
+    "x = 'it''s' \"a\" + r'\\n' + '''a ' b'''  # 'not a string",
+    "x = f'{a!r:>{width}} {b}' f\"{c}\" + rb'a'.decode()",
+    "def \ufb01nd(x): return x.\ufb01nd",
+    "def f():\n '''Doc # of it.\n'''\n return 1;",
+    "x = [1\\\n,2,]; del(x)\n# \u00e9\n",
+    "with (a(1)) as (b): pass",
+    "try: a\nexcept(ValueError): b",
+]
+
+
+@pytest.mark.parametrize("text", WRITTEN)
+def test_a_program_has_one_outline_however_it_is_written(text):
+    other = ast.unparse(ast.parse(text))
+    assert text != other
+    assert program_identity(text) == program_identity(other)
+    assert outline(text) == outline(other)
+
+
+@settings(max_examples=200, deadline=None)
+@given(one=EXPRESSIONS, other=EXPRESSIONS)
+def test_programs_with_different_outlines_are_different(one, other):
+    assert outline(one) == outline(other) or program_identity(one) != program_identity(other)
+    assert outline(one) == outline(ast.unparse(ast.parse(one)))
+
+
+def test_the_outline_tells_names_and_numbers_apart():
+    texts = ("x = 1", "y = 1", "x = 2", "x = 1.0", "x = 1j", "x = x", "pass")
+    assert len({outline(text) for text in texts}) == len(texts)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=60) | st.text("'\"\\\n\r#0xe_.1jarf{} ", max_size=60))
+def test_any_text_has_an_outline(text):
+    assert len(outline(text)) == 64
+
+
+@pytest.mark.parametrize(
+    "part", ["'''\\", "'''\\'", '"""\\"', "'\\", "0x", "1_", "1e", "0_.", "rb'", "#", "e\u0301", "x ", "1e+"]
+)
+def test_the_outline_of_a_long_text_is_found(part):
+    """Where a string that is not closed is looked through again and again, this takes hours."""
+    text = part * ((1 << 17) // len(part))
+    assert len(outline(text[:-1] + "\\")) == 64

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grader import dedupe
 from grader.dedupe import grade_once
+from grader.extraction import program_identity
 from grader.worker.program import Program
 
 # What a source text means to the fake engine: its tree, without the comment, decides whether it passes.
@@ -120,6 +122,19 @@ def test_tasks_known_to_have_one_program_are_not_looked_into():
     engine = FakeEngine()
     graded(engine, programs(PASSING[:1] * 2), alone={"T/0"})
     assert len(engine.ran) == 2
+
+
+def test_programs_are_parsed_only_where_others_have_the_same_outline(monkeypatch):
+    parsed = []
+
+    def noting(source):
+        parsed.append(source)
+        return program_identity(source)
+
+    monkeypatch.setattr(dedupe, "program_identity", noting)
+    alone, first, again, reversed_ = "a = b", "c = d # 1", "c = d # 2", "d = c"
+    graded(FakeEngine(), programs([alone, first, first, again, reversed_]))
+    assert sorted(parsed) == sorted([first, again, reversed_])
 
 
 def test_programs_are_pulled_lazily():
