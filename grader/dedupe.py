@@ -39,12 +39,12 @@ class _Family:
     """Programs of one task with one identity: what is known of them, what runs, and what waits for that.
 
     ``holders`` counts the deduplicators that have admitted one of them. ``outline``, ``tree`` and ``texts`` are its
-    names; ``tree`` is None, and ``source`` there, as long as there is no other family of the same outline.
+    names; the tree of ``source`` is asked for when there is another program of this outline.
     """
 
     outline: _Key
     source: str
-    tree: _Key | None = None
+    tree: str | None = None
     texts: list[_Key] = field(default_factory=list)
     passed: VerdictFields | None = None
     failed: dict[str, VerdictFields] = field(default_factory=dict)
@@ -64,56 +64,58 @@ class Families:
     def __init__(self, most_waiting: int = sys.maxsize) -> None:
         self.most_waiting = most_waiting
         self.waiting = 0
-        self._by_outline: dict[_Key, list[_Family]] = {}
-        self._by_tree: dict[_Key, _Family] = {}
+        # Of an outline the families by tree, or by "" one whose tree nobody has asked for.
+        self._by_outline: dict[_Key, dict[str, _Family]] = {}
         self._by_text: dict[_Key, _Family] = {}
 
     def __len__(self) -> int:
-        """How many texts are known."""
-        return len(self._by_text)
+        """How many texts and outlines are known."""
+        return len(self._by_text) + len(self._by_outline)
 
-    def needs_tree(self, kind: str, task_id: str, identity: Identity) -> bool:
-        """Whether a program has to be parsed: its text is new here, and its outline is not."""
-        text, outlined = (kind, task_id, identity.text), (kind, task_id, identity.outline)
-        return text not in self._by_text and outlined in self._by_outline
+    def knows(self, text: _Key) -> bool:
+        """Whether a program of this kind, task and text is known."""
+        return text in self._by_text
+
+    def parse_alike(self, outline: _Key) -> bool:
+        """Return whether a program of this outline is known, and find its tree if there is one alone; in any thread."""
+        alike = self._by_outline.get(outline, {})
+        if (alone := alike.get("")) is not None:
+            self._tree_of(alone)  # whoever asks meanwhile finds the same
+        return bool(alike)
 
     def family(self, kind: str, program: Program, identity: Identity) -> _Family:
         """Return the family of a program."""
         text = (kind, program.task_id, identity.text)
         family = self._by_text.get(text)
         if family is None:
-            family = self._by_text[text] = self._kin(kind, program, identity)
+            family = self._by_text[text] = self._kin(
+                (kind, program.task_id, identity.outline), program, identity
+            )
             family.texts.append(text)
         return family
 
-    def _kin(self, kind: str, program: Program, identity: Identity) -> _Family:
+    def _kin(self, outline: _Key, program: Program, identity: Identity) -> _Family:
         """The family of a program whose text is new; a new one where there is none."""
-        outlined = (kind, program.task_id, identity.outline)
-        alike = self._by_outline.get(outlined)
-        if alike is None:
-            family = _Family(outlined, program.source)
-            self._by_outline[outlined] = [family]
+        alike = self._by_outline.setdefault(outline, {})
+        if not alike and identity.tree is None:
+            family = alike[""] = _Family(outline, program.source)
             return family
-        if alike[0].tree is None:  # it was alone until now
-            self._name(alike[0], (*outlined[:2], program_identity(alike[0].source)))
-        tree = (*outlined[:2], identity.tree or program_identity(program.source))
-        known = self._by_tree.get(tree)
-        if known is None:
-            known = _Family(outlined, "")
-            self._name(known, tree)
-            alike.append(known)
-        return known
+        if (alone := alike.pop("", None)) is not None:
+            alike[self._tree_of(alone)] = alone
+        tree = identity.tree or program_identity(program.source)
+        if tree not in alike:
+            alike[tree] = _Family(outline, "", tree)
+        return alike[tree]
 
-    def _name(self, family: _Family, tree: _Key) -> None:
-        family.source, family.tree = "", tree
-        self._by_tree[tree] = family
+    def _tree_of(self, family: _Family) -> str:
+        if family.tree is None:
+            family.tree = program_identity(family.source)
+        return family.tree
 
     def forget(self, family: _Family) -> None:
         """Forget a family that nobody holds."""
-        if family.tree is not None:
-            del self._by_tree[family.tree]
         alike = self._by_outline[family.outline]
-        alike.remove(family)
+        del alike["" if alike.get("") is family else family.tree or ""]
         if not alike:
             del self._by_outline[family.outline]
         for text in family.texts:
@@ -159,14 +161,12 @@ class Deduplicator:
         Takes some 0.05 ms a program, and 0.2 ms where another one has the same outline; may be called in any thread.
         """
         found = [self._outlined(program) for program in programs]
-        pairs = [(program, one) for program, one in zip(programs, found, strict=True) if one is not None]
-        texts = {(program.task_id, one.outline, one.text) for program, one in pairs}
-        outlines = Counter(text[:2] for text in texts)
+        pairs = list(zip(programs, found, strict=True))
+        texts = {(program.task_id, one.outline, one.text) for program, one in pairs if one is not None}
+        outlines = Counter((task_id, outline) for task_id, outline, _ in texts)
         return [
-            one
-            if one is None
-            else self._parsed(program, one, shared=outlines[program.task_id, one.outline] > 1)
-            for program, one in zip(programs, found, strict=True)
+            one and self._parsed(program, one, shared=outlines[program.task_id, one.outline] > 1)
+            for program, one in pairs
         ]
 
     def _outlined(self, program: Program) -> Identity | None:
@@ -178,9 +178,10 @@ class Deduplicator:
         return Identity(text, outline(program.source))
 
     def _parsed(self, program: Program, identity: Identity, *, shared: bool) -> Identity:
-        if identity.tree is None and (
-            shared or self._families.needs_tree(self._kind, program.task_id, identity)
-        ):
+        kind, task_id = self._kind, program.task_id
+        if identity.tree is not None or self._families.knows((kind, task_id, identity.text)):
+            return identity
+        if self._families.parse_alike((kind, task_id, identity.outline)) or shared:
             return identity._replace(tree=program_identity(program.source))
         return identity
 

@@ -75,26 +75,32 @@ def _run(source: str, entry_point: str, inputs: list[Any], floor_s: float) -> fl
     """CPU seconds of one program, in a fork; a call is cut off after ``floor_s`` seconds (0: it is not)."""
     reader, writer = os.pipe()
     if os.fork() == 0:
-        before = _used()
-        with contextlib.suppress(BaseException), open(os.devnull, "w") as quiet:  # noqa: PTH123
-            os.chdir(tempfile.gettempdir())
-            sys.stdin = io.StringIO()
-            sys.stdout = sys.stderr = quiet
-            signal.signal(signal.SIGPROF, _stop)
-            namespace: dict[str, Any] = {}
-            exec(compile(source, "<program>", "exec"), namespace)
-            function = namespace[entry_point]
-            for arguments in inputs:
-                signal.setitimer(signal.ITIMER_PROF, floor_s)
-                function(*arguments)
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        os.write(writer, json.dumps(_used() - before).encode())
-        os._exit(0)
+        try:
+            os.write(writer, json.dumps(_run_here(source, entry_point, inputs, floor_s)).encode())
+        finally:
+            os._exit(0)
     os.close(writer)
     text = os.read(reader, 100)
     os.close(reader)
     os.wait()
     return float(text or 0)
+
+
+def _run_here(source: str, entry_point: str, inputs: list[Any], floor_s: float) -> float:
+    before = _used()
+    with contextlib.suppress(BaseException), open(os.devnull, "w") as quiet:  # noqa: PTH123
+        os.chdir(tempfile.gettempdir())
+        sys.stdin = io.StringIO()
+        sys.stdout = sys.stderr = quiet
+        signal.signal(signal.SIGPROF, _stop)
+        namespace: dict[str, Any] = {}
+        exec(compile(source, "<program>", "exec"), namespace)
+        function = namespace[entry_point]
+        for arguments in inputs:
+            signal.setitimer(signal.ITIMER_PROF, floor_s)
+            function(*arguments)
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    return _used() - before
 
 
 def _used() -> float:

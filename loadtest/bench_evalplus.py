@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--at-most-bare", type=float, help="bound on grader / bare loop, CPU time")
     parser.add_argument("--at-most-bare-together", type=float, help="the same, for all files together")
     args = parser.parse_args()
-    if args.no_bare and (args.at_most_bare or args.at_most_bare_together):
+    if args.no_bare and (args.at_most_bare, args.at_most_bare_together) != (None, None):
         parser.error("--at-most-bare and --at-most-bare-together need the bare loop")
     data = Path(os.environ["GRADER_DATA_DIR"])
     with tempfile.TemporaryDirectory() as name:

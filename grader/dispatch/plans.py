@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from grader.suites import inline
 from grader.suites.task import FunctionTests, Suite, Task
@@ -40,14 +41,18 @@ class Plan:
         return Assembly(self.parts, self.totals, self.group_limit_s) if self.parts else None
 
 
+class _Kind:
+    """A suite and a policy, for as long as there is a plan for them."""
+
+
 class Plans:
     """Plans by suite, task and policy, and the bundles that are being made."""
 
     def __init__(self, cache: Path, root_key: str) -> None:
         self._cache, self._root_key = cache, root_key
         self._stores: OrderedDict[str, BundleStore] = OrderedDict()
-        self._plans: OrderedDict[tuple[str, Policy], OrderedDict[str, Plan]] = OrderedDict()
-        self._planned = 0
+        self._plans: OrderedDict[tuple[_Kind, str], Plan] = OrderedDict()
+        self._kinds: WeakValueDictionary[tuple[str, Policy], _Kind] = WeakValueDictionary()
         self._ready: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._making: dict[tuple[str, str], asyncio.Future[None]] = {}
         self._untidied = 0
@@ -102,29 +107,14 @@ class Plans:
     def of(self, suite: Suite, tasks: Iterable[Task], policy: Policy) -> dict[str, Plan]:
         """Return the plans, by ``task_id``, for tasks whose expected answers are there."""
         key = (suite.sha256, policy)  # whose hash takes longer than all that is done for a task
-        known = self._plans.setdefault(key, OrderedDict())
-        self._plans.move_to_end(key)
+        kind = self._kinds.setdefault(key, _Kind())
         found = {}
-        try:
-            for task in tasks:
-                plan = known.pop(task.task_id, None)
-                if plan is None:
-                    plan = self._made(suite, task, policy)
-                    self._planned += 1
-                found[task.task_id] = known[task.task_id] = plan
-        finally:
-            if not known:
-                del self._plans[key]
-            self._forget_oldest()
+        for task in tasks:
+            plan = self._plans.pop((kind, task.task_id), None) or self._made(suite, task, policy)
+            self._plans[kind, task.task_id] = found[task.task_id] = plan
+            if len(self._plans) > _KEPT:
+                self._plans.popitem(last=False)
         return found
-
-    def _forget_oldest(self) -> None:
-        while self._planned > _KEPT:
-            key, plans = next(iter(self._plans.items()))
-            plans.popitem(last=False)
-            self._planned -= 1
-            if not plans:
-                del self._plans[key]
 
     def _made(self, suite: Suite, task: Task, policy: Policy) -> Plan:
         chosen = policy.chosen(task)

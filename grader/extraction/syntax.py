@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from grader.suites.source import unwarned
+from grader.suites.source import has_endless_name, unwarned
 
 MAX_PARSED_CHARS = 1 << 17
 """Longer source is not parsed: 128 Ki characters are beyond any model's program."""
@@ -44,9 +44,7 @@ class Parsed:
 
 def parse_source(source: str) -> Parsed:
     """Parse within the bounds; whatever is wrong with the text, the answer is a ``Parsed`` without a tree."""
-    if len(source) > MAX_PARSED_CHARS or any(
-        run.end() - run.start() > _MAX_PREFIX_RUN for run in _PREFIX_RUN.finditer(source)
-    ):
+    if len(source) > MAX_PARSED_CHARS or _takes_too_long(source):
         return Parsed(None)
     try:
         with unwarned():
@@ -55,6 +53,12 @@ def parse_source(source: str) -> Parsed:
         return Parsed(None, error.lineno)
     except (ValueError, MemoryError, RecursionError):  # NUL bytes, lone surrogates, deep nesting
         return Parsed(None)
+
+
+def _takes_too_long(source: str) -> bool:
+    if any(run.end() - run.start() > _MAX_PREFIX_RUN for run in _PREFIX_RUN.finditer(source)):
+        return True
+    return has_endless_name(source)
 
 
 class Parser:

@@ -60,8 +60,10 @@ async def grade_once(
                 dedupe.settle(done)
                 yield done
     finally:
-        dedupe.leave()
-        await rounds.cancel()
+        try:
+            dedupe.leave()
+        finally:
+            await rounds.cancel()
 
 
 def _kind(batch: Batch) -> str:

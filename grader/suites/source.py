@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import re
 import threading
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from typing import Final
 
 MAX_CHARACTERS: Final = 1 << 17
 """Of one source: a syntax tree takes up to 700 times as much memory as its text, and no other thread runs meanwhile."""
+
+_MAX_MARKS: Final = 256
+_MARKS = re.compile(r"[^\w\x00-\u02ff]{257,}")  # and what else is no letter; they are counted then
 
 _WARNINGS_LOCK = threading.Lock()
 
@@ -26,6 +31,8 @@ def parse_source(source: str) -> ast.Module:
         raise ValueError(
             f"{len(source)} characters of Python; at most {MAX_CHARACTERS} are read as one source"
         )
+    if has_endless_name(source):
+        raise ValueError(f"not usable Python: a name has more than {_MAX_MARKS} combining marks in a row")
     try:
         with unwarned():
             return ast.parse(source)
@@ -33,6 +40,14 @@ def parse_source(source: str) -> ast.Module:
         raise ValueError(f"not Python: {error.msg} (its line {error.lineno})") from error
     except (RecursionError, MemoryError) as error:
         raise ValueError("not usable Python: nested too deeply") from error
+
+
+def has_endless_name(source: str) -> bool:
+    """Whether there are hundreds of combining marks in a row. The parser brings those of a name into an order, which
+    takes time that grows with their square, while no other thread runs."""
+    return any(
+        sum(map(bool, map(unicodedata.combining, run[0]))) > _MAX_MARKS for run in _MARKS.finditer(source)
+    )
 
 
 @contextlib.contextmanager

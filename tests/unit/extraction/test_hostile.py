@@ -52,6 +52,16 @@ def test_nesting_is_survived(opening, depth):
     assert program_identity(program)
 
 
+@pytest.mark.parametrize("name", ["a{}", "x = a{} + 1", "'''{}''' + a{}"])
+def test_a_name_with_thousands_of_combining_marks_is_not_parsed(name):
+    """The parser would take minutes, and let no other thread run."""
+    program = name.format(*["\u0301\u0316" * 30_000] * 2)
+    assert syntax.parse_source(program).tree is None
+    assert program_identity(program) == exact_identity(program)
+    harmless = "# " + "\u2500" * 3000 + "\na\u0301 = '" + "\U0001f600" * 3000 + "'"
+    assert syntax.parse_source(harmless).tree is not None
+
+
 def test_many_blocks_are_read_once():
     markup = read_markup("```python\nx = 1\n```\n" * 5000)
     assert len(markup.blocks) == 5000

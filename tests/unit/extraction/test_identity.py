@@ -160,9 +160,14 @@ WRITTEN = [
     "x = [1\\\n,2,]; del(x)\n# \u00e9\n",
     "with (a(1)) as (b): pass",
     "try: a\nexcept(ValueError): b",
+    "x = 0b1and y",
+    "x = 'a\\\r\nb c'",
+    "e\u0301, a\uff3fb, \u0958 = 1",
+    "def f():\n  '''It's\n  a doc of \"mine\"\n  '''\n  return 1",
 ]
 
 
+@pytest.mark.filterwarnings("ignore:invalid")
 @pytest.mark.parametrize("text", WRITTEN)
 def test_a_program_has_one_outline_however_it_is_written(text):
     other = ast.unparse(ast.parse(text))

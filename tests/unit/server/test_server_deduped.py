@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grader import dedupe
 from grader.dedupe import Families
 from grader.dedupe import grade_once as grade_once_in_turn
 from grader.dispatch.contract import Batch
 from grader.errors import InfrastructureError, OverloadedError
+from grader.extraction import program_identity
 from grader.limits import Limits
 from grader.server.deduped import grade_once
 from grader.status import Status
@@ -22,7 +26,8 @@ from grader.worker.program import Program
 
 SUITE = registry.load("starter")
 # By what it says, a program passes or fails; each has variants that differ by a comment alone.
-SOURCES = ["a = 1", "b = 2 # fails", "c = 'fails'", "d = ", "lost = 1"]
+# The last three have the same names in them, and two of them are one program.
+SOURCES = ["a = 1", "b = 2 # fails", "c = 'fails'", "d = ", "lost = 1", "a = e", "e = a", "a = (e)"]
 
 
 def verdict_on(program: Program) -> dict:
@@ -198,6 +203,36 @@ def test_what_is_graded_for_another_or_in_another_way_is_not_shared(other):
     engine = Engine(0)
     together(engine, batch_of([(0, 0)], "a"), batch_of([(0, 0)], "b", **other))
     assert engine.ran == ["a0", "b0"]
+
+
+def test_what_has_been_parsed_in_a_thread_is_not_parsed_again_on_the_event_loop(monkeypatch):
+    parsed, thread = [], threading.get_ident()
+
+    def noting(source):
+        parsed.append(threading.get_ident())
+        return program_identity(source)
+
+    monkeypatch.setattr(dedupe, "program_identity", noting)
+    families = Families()
+    for name in "ab":
+        engine = Engine(0)
+        sources = [[(kind, one + more) for kind in (5, 6, 7) for more in (0, 10)] for one in range(3)]
+        batches = [batch_of(sources[one], f"{name}{one}") for one in range(3)]
+        together(engine, *batches, families=families)
+    assert parsed
+    assert thread not in parsed
+
+
+def test_two_outlines_of_one_tree_are_only_a_merge_that_is_missed(monkeypatch):
+    monkeypatch.setattr(dedupe, "outline", lambda source: source[-1])
+    engine, families = Engine(0), Families()
+    sources = ["x = 1", "x = 1 # 1", "x = 1 # 2", "x = 1 # 22"]
+    programs = [Program("Starter/0", str(number), source) for number, source in enumerate(sources)]
+    batch = replace(batch_of([], "a"), programs=tuple(programs))
+    (found,) = together(engine, batch, families=families)
+    assert names(found) == ["0", "1", "2", "3"]
+    assert sorted(engine.ran) == ["0", "2"]
+    assert len(families) == 0
 
 
 def test_what_is_asked_for_later_is_run_again():

@@ -32,3 +32,10 @@ def test_a_long_source_is_not_parsed() -> None:
 def test_a_row_with_long_source_is_refused(tests: dict[str, object]) -> None:
     with pytest.raises(SuiteError, match="characters of Python"):
         inline_task({"kind": "assertions", **tests}, "tests[0]")
+
+
+def test_a_name_with_thousands_of_combining_marks_is_refused() -> None:
+    """Its letters would be brought into an order for minutes, while no other thread runs."""
+    with pytest.raises(ValueError, match="combining marks"):
+        parse_source("a" + "\u0301\u0316" * 30_000 + " = 1")
+    assert parse_source("e\u0301 = 1").body
