@@ -348,14 +348,17 @@ class Dispatcher:
 
     def _hedge(self, sends: dict[str, list[Item]]) -> None:
         """Send what silent workers hold to others as well. It has had its turn, so it goes first."""
-        while self._to_hedge:
+        passed_over: list[Entry] = []
+        while self._to_hedge and len(passed_over) < _PASSED_OVER and self._crew.least_loaded():
             number, entry = next(iter(self._to_hedge.items()))
+            del self._to_hedge[number]
             worker = self._crew.elsewhere(entry)
             if worker is None:
-                return
-            del self._to_hedge[number]
+                passed_over.append(entry)
+                continue
             self._retries["hedged"] += 1
             self._give(worker, entry, sends)
+        self._to_hedge |= {entry.item.number: entry for entry in passed_over}
 
     def _give(self, worker: Worker, entry: Entry, sends: dict[str, list[Item]]) -> None:
         self._crew.hold(worker, entry)

@@ -155,6 +155,27 @@ def test_what_came_back_is_not_paid_for_twice(desk):
     assert desk.at["b"][:2] == mine[:2]
 
 
+def test_an_item_that_the_only_worker_with_room_has_lost_does_not_hold_up_those_behind_it(desk):
+    desk.workers("busy")
+    long, *_ = desk.submit(3, cost_s=100.0)
+    desk.workers("a", "b")
+    (lost,) = desk.submit()
+    (first_holder,) = where(desk, lost)
+    lose(desk, first_holder, lost)
+    (holder,) = where(desk, lost)
+    assert holder != first_holder
+    desk.tell(WorkerSilent(first_holder))
+    (behind,) = desk.submit()
+    desk.tell(WorkerHeard(first_holder))
+    desk.tell(WorkerSilent(holder))
+    assert behind in desk.at[first_holder]
+    assert lost not in desk.at[first_holder]
+    desk.finish("busy", long)
+    assert lost in desk.at["busy"]
+    desk.finish_all()
+    assert desk.left() == {}
+
+
 def test_a_silent_workers_items_are_sent_to_another_once(desk):
     desk.workers("a")
     numbers = desk.submit(2)
