@@ -17,6 +17,7 @@ from typing import Any
 from grader.dispatch import events
 from grader.dispatch.contract import Batch, PoolState, VerdictFields
 from grader.dispatch.plans import Plans
+from grader.dispatch.reports import Reports
 from grader.dispatch.state import Dispatcher, DispatcherConfig
 from grader.dispatch.work import Executing, Grading, Preparing, Request, Sample, Work
 from grader.engines.pool import (
@@ -32,7 +33,7 @@ from grader.suites import inline
 from grader.suites.task import Suite, Task
 from grader.worker.execution import Executed, Execution
 from grader.worker.grading import BROKEN_TESTS, Policy, infrastructure_error
-from grader.worker.messages import Cancel, Graded, Job, Lost, Prepared, Ran
+from grader.worker.messages import Cancel, Job
 from grader.worker.program import Program
 
 _PREPARE_S = 0.5  # CPU seconds that a reference is thought to need, as long as nothing is known of it
@@ -56,7 +57,7 @@ class Driver:
         self._numbers = itertools.count(1)
         self._requests = itertools.count(1)
         self._work: dict[int, Work] = {}
-        self._results: dict[int, Any] = {}
+        self._reports = Reports(self._work)
         self._unsent: dict[str, list[Job | Cancel]] = {}  # by worker
         self._open: dict[str, Request] = {}
         self._failure: GraderError | None = None
@@ -321,33 +322,11 @@ class Driver:
     def _take_all(self, said: WorkerSaid) -> None:
         """Take reports; what they lead to goes to the workers when all are taken, in one message each."""
         try:
-            happened = []
-            for report in said.reports:
-                event = self._told(said.worker, report)
-                if event is not None:
-                    happened.append(event)
-            self._act_on(*happened)
+            told = [self._reports.event(said.worker, report) for report in said.reports]
+            self._act_on(*(event for event in told if event is not None))
         finally:
-            self._results.clear()
+            self._reports.forget()
             self._settle()
-
-    def _told(self, worker: str, report: object) -> events.Event | None:
-        """What a report is to the state machine; a result is kept until it is delivered."""
-        if isinstance(report, Graded):
-            return self._finished(worker, report.number, report.verdict, report.verdict["cpu_s"])
-        if isinstance(report, Ran):
-            return self._finished(worker, report.number, report.executed, report.executed.cpu_s)
-        if isinstance(report, Prepared):
-            return self._finished(worker, report.number, report.error, 0.0)
-        if isinstance(report, Lost):
-            return events.Lost(worker, report.number, report.blamed, report.why)
-        return None
-
-    def _finished(self, worker: str, number: int, result: object, cpu_s: float) -> events.Event | None:
-        if number not in self._work:
-            return None
-        self._results[number] = result
-        return events.Finished(worker, number, cpu_s)
 
     def _fail(self, event: PoolFailed) -> None:
         self._failure = event.error
@@ -373,7 +352,7 @@ class Driver:
                 self._unsent.setdefault(instruction.worker, []).append(Cancel(tuple(instruction.numbers)))
             else:
                 work = self._work.pop(instruction.number)
-                work.end(instruction.outcome, self._results.get(instruction.number), self.stamp)
+                work.end(instruction.outcome, self._reports.result(instruction.number), self.stamp)
 
     def _settle(self) -> None:
         unsent, self._unsent = self._unsent, {}

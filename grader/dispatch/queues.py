@@ -214,8 +214,8 @@ class FairQueue:
         flow.live -= 1
         self._live -= 1
         self._settle(flow)
-        if self._resting:
-            self._forget_idle()
+        while (idle := self._resting.least()) is not None and idle.tag <= self._now - self._credit_s:
+            del self._flows[idle.tenant]
         return entry
 
     def remove(self, entry: Entry) -> None:
@@ -227,10 +227,6 @@ class FairQueue:
         self._live -= 1
         if not flow.live:
             self._settle(flow)
-
-    def _forget_idle(self) -> None:
-        while (idle := self._resting.least()) is not None and idle.tag <= self._now - self._credit_s:
-            del self._flows[idle.tenant]
 
     def _flow(self, tenant: str) -> _Flow:
         earliest = self._now - self._credit_s

@@ -102,9 +102,8 @@ class Dispatcher:
         self._out = out
         for event in events:
             self._handlers[type(event)](event)
-        if self._deadlines:
-            for entry in self._deadlines.due(now):
-                self._drop_waiting(entry, Expired())
+        for entry in self._deadlines.due(now):
+            self._drop_waiting(entry, Expired())
         self._dispatch()
         return out
 
@@ -183,8 +182,7 @@ class Dispatcher:
             request[item.number] = entry
             self._room.take(item, entry.cost_s)
             self._queue.push(entry)
-            if item.deadline is not None:
-                self._deadlines.add(entry)
+            self._deadlines.add(entry)
 
     def _cancel(self, event: Cancel) -> None:
         self._cancel_entries(list(self._requests.get(event.request_id, {}).values()))
@@ -253,8 +251,7 @@ class Dispatcher:
             return
         self._crew.release(worker, entry)
         self._costs.learn(entry.item, event.cpu_s)
-        if entry.holders:
-            self._abandon_copies(entry)
+        self._abandon_copies(entry)
         self._deliver(entry, Done(entry.failures + 1))
 
     def _lost(self, event: Lost) -> None:
@@ -316,8 +313,7 @@ class Dispatcher:
         del request[item.number]
         if not request:
             del self._requests[item.request_id]
-        if self._to_hedge:
-            self._to_hedge.pop(item.number, None)
+        self._to_hedge.pop(item.number, None)
         self._room.give_back(item, entry.cost_s)
         self._out.append(Deliver(item.number, outcome))
 
@@ -339,8 +335,7 @@ class Dispatcher:
             if worker is None:
                 passed_over.append(entry)
                 continue
-            if entry.item.deadline is not None:
-                self._deadlines.discard(entry)
+            self._deadlines.discard(entry)
             self._give(worker, entry, sends)
         if passed_over:
             self._queue.put_back(passed_over)

@@ -81,8 +81,7 @@ class Pool(Protocol):
 class Metrics:
     """The service's metrics. ``suites`` and ``tenants`` are the names that may be labels.
 
-    ``tenants`` can be set anew when the file of API keys is read again. Verdicts and runs are told by one
-    thread at a time.
+    ``tenants`` can be set anew when the file of API keys is read again. Belongs to one thread.
     """
 
     def __init__(self, *, suites: Iterable[str] = (), tenants: Iterable[str] = ()) -> None:

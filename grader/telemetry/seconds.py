@@ -53,11 +53,14 @@ class SecondsByLabel(Collector):
 
     def describe(self) -> Iterator[HistogramMetricFamily]:
         """Yield the metric without its values."""
-        yield HistogramMetricFamily(self._name, self._text, labels=[self._label])
+        yield self._family()
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """Yield the metric."""
-        family = HistogramMetricFamily(self._name, self._text, labels=[self._label])
+        family = self._family()
         for value, seconds in self._found.items():
             seconds.add_to(family, value)
         yield family
+
+    def _family(self) -> HistogramMetricFamily:
+        return HistogramMetricFamily(self._name, self._text, labels=[self._label])
