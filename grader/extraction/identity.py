@@ -7,7 +7,7 @@ Two grades of sameness, because a verdict can show more of a program than the pr
   programs compute is the same, but lines may stand elsewhere, and a failing verdict names a line
   (``error.line``). Only passing verdicts may be shared by it.
 
-``outline`` costs a fifth of the second, and is the same where that is: of programs with different outlines neither has
+``outline`` costs less than the second, and is the same where that is: of programs with different outlines neither has
 to be parsed for it to be known that they differ.
 
 A program that could tell the difference itself gets its exact identity in both. That is decided by what it

@@ -9,8 +9,8 @@ from fractions import Fraction
 import pytest
 
 from grader.judge.compare import matches
-from grader.sandbox.runner.decoding import DecodeError, decode
-from grader.sandbox.runner.encoding import encode
+from grader.sandbox.runner.decoding import DecodeError, Foreign, decode
+from grader.sandbox.runner.encoding import MAX_NUMBER_SIZE, encode
 from grader.sandbox.runner.revive import distinct, revive
 from grader.suites.task import Comparison
 
@@ -78,3 +78,25 @@ def test_honest_sets_of_decimals_and_fractions_are_read() -> None:
     )
     assert revive(decode(encode(values))) == values
     assert revive(decode(encode([Decimal("1.5"), 10**4000]))) == [Decimal("1.5"), 10**4000]
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "means"),
+    [
+        ("Fraction", (2**MAX_NUMBER_SIZE - 1, 3), True),
+        ("Fraction", (2**MAX_NUMBER_SIZE, 3), False),
+        ("Fraction", (3, 2**MAX_NUMBER_SIZE), False),
+        ("Decimal", f"1E+{MAX_NUMBER_SIZE}", True),
+        ("Decimal", f"1E+{MAX_NUMBER_SIZE + 1}", False),
+        ("Decimal", f"1E-{MAX_NUMBER_SIZE + 1}", False),
+        ("Decimal", "9" * (MAX_NUMBER_SIZE + 1), False),
+        ("Decimal", "NaN", True),
+        ("Decimal", "sNaN", False),
+        ("Decimal", "-sNaN123", False),
+    ],
+)
+def test_numbers_that_no_encoder_writes_mean_nothing(kind: str, payload: object, means: bool) -> None:
+    """Compared with a fraction, say, they would take the memory of all their digits, or raise."""
+    forged = Foreign(kind, payload)
+    assert (revive(forged) is not forged) == means
+    assert (revive([forged])[0] is not forged) == means
