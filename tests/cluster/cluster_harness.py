@@ -31,14 +31,19 @@ _MARK = "GRADER_CLUSTER_TEST"
 _RAY = [sys.executable, "-c", "from ray.scripts.scripts import main; main()"]
 
 
-def wait_until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
-    """Wait for something to become true, with a deadline that only a broken program meets."""
+def wait_until(
+    condition: Callable[[], Any], what: str | Callable[[], str], deadline_s: float = DEADLINE_S
+) -> Any:
+    """Wait for something to become true, with a deadline that only a broken program meets.
+
+    ``what`` it is, or at the deadline says what is so instead.
+    """
     end = time.monotonic() + deadline_s
     while True:
         found = condition()
         if found:
             return found
-        assert time.monotonic() < end, f"waited in vain: {what}"
+        assert time.monotonic() < end, f"waited in vain: {what if isinstance(what, str) else what()}"
         time.sleep(0.02)
 
 

@@ -43,14 +43,22 @@ class Bench:
         for node in self.nodes.workers:
             if not node.has_a_running_raylet():
                 node.kill()
-        for _ in range(_WORKERS - len(self.nodes.workers)):
-            self.nodes.add()
-        harness.wait_until(self.is_whole, "all workers are ready")
+        harness.wait_until(self.is_whole, self.described)
 
     def is_whole(self) -> bool:
+        # Each time anew: a node ends by itself when the head has, on a busy machine, not heard of it for a while.
+        for _ in range(_WORKERS - len(self.nodes.workers)):
+            self.nodes.add()
+        return self.ready == _WORKERS and all(self.homes())
+
+    def homes(self) -> list[set[int]]:
+        """The actors of each node that have a worker which is ready."""
         actors = {actor for actor, _ in self.processes()}
-        homes = [actors & set(descendants(node.process.pid)) for node in self.nodes.workers]
-        return self.ready == _WORKERS == len(homes) and all(homes)
+        return [actors & set(descendants(node.process.pid)) for node in self.nodes.workers]
+
+    def described(self) -> str:
+        pool = self.engine.pool
+        return f"workers are {pool.state()}, for {pool.trouble()}; actors of the nodes that are ready: {self.homes()}"
 
 
 @pytest.fixture(scope="module")
@@ -153,19 +161,31 @@ FAULTS: dict[str, Callable[[Bench], list[int]]] = {
 AT_ONCE = {"supervisor-killed", "cell-killed", "worker-killed"}
 
 
-@pytest.mark.parametrize(
-    "fault",
-    list(FAULTS),
-)
-def test_a_fault_changes_no_verdict(
-    bench: Bench, starter: harness.Work, fault: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+@dataclass(frozen=True)
+class Struck:
+    """A run in which something was struck: the verdicts and when each came, and the processes that were struck, when,
+    after how many verdicts, and after how many retries of the whole bench."""
+
+    verdicts: list[dict[str, Any]]
+    came_at: list[float]
+    pids: list[int]
+    at: float
+    begun_before: int
+    retries_before: int
+
+    @property
+    def retried(self) -> list[int]:
+        """Which verdicts are of samples that were graded again."""
+        return [index for index, verdict in enumerate(self.verdicts) if verdict["attempts"] > 1]
+
+
+def grade_and_strike(bench: Bench, work: harness.Work, fault: str) -> Struck:
     bench.whole()
-    verdicts, came_at, struck_at = [], [], 0.0
-    for verdict in bench.engine.grade(starter.programs):
+    verdicts, came_at, struck_at, retries = [], [], 0.0, bench.retries
+    due = len(work.programs) // 5
+    for verdict in bench.engine.grade(work.programs):
         verdicts.append(verdict)
         came_at.append(time.monotonic())
-        due = len(starter.programs) // 5
         if len(verdicts) == due:
             retries = bench.retries
         # A sample may have ended by itself before the signal came: then the next one is struck.
@@ -174,25 +194,37 @@ def test_a_fault_changes_no_verdict(
         ):
             pids = FAULTS[fault](bench)
             struck_at, begun_before = time.monotonic(), len(verdicts)
-    assert harness.judged(verdicts) == starter.expected
+    assert harness.judged(verdicts) == work.expected
+    return Struck(verdicts, came_at, pids, struck_at, begun_before, retries)
+
+
+@pytest.mark.parametrize("fault", list(FAULTS))
+def test_a_fault_changes_no_verdict(
+    bench: Bench, starter: harness.Work, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = grade_and_strike(bench, starter, fault)
     noticed_by = time.monotonic() + harness.DEADLINE_S
-    while bench.retries == retries and time.monotonic() < noticed_by:
-        # A worker whose raylet is frozen works on until Ray has noticed: a fast machine had done everything before.
-        assert harness.judged(list(bench.engine.grade(starter.programs))) == starter.expected
-    after = [at for at in came_at if at >= struck_at]
-    gap = max((b - a for a, b in zip([struck_at, *after], after, strict=False)), default=0.0)
-    retried = sum(verdict["attempts"] > 1 for verdict in verdicts)
+    while bench.retries == run.retries_before and time.monotonic() < noticed_by:
+        if fault in AT_ONCE:
+            # The worker had just nothing to do: its work had been done, or had not come yet.
+            run = grade_and_strike(bench, starter, fault)
+        else:
+            # A worker whose raylet is frozen works on until Ray has noticed, and may do everything before.
+            assert harness.judged(list(bench.engine.grade(starter.programs))) == starter.expected
     bench.whole()
-    assert bench.retries > retries, "no worker held anything that it struck"
-    harness.wait_until(lambda: not any(map(harness.command_line, pids)), "what was struck has been replaced")
+    assert bench.retries > run.retries_before, "no worker held anything that it struck"
+    harness.wait_until(
+        lambda: not any(map(harness.command_line, run.pids)), "what was struck has been replaced"
+    )
     if fault in AT_ONCE:
         # What came back is graded next, and does not wait for anything: not for the end of what waited already.
-        again = [index for index, verdict in enumerate(verdicts) if verdict["attempts"] > 1]
-        assert again
-        assert max(again) < len(verdicts) - (len(verdicts) - begun_before) // 10
+        assert run.retried
+        assert max(run.retried) < len(run.verdicts) - (len(run.verdicts) - run.begun_before) // 10
+    after = [at for at in run.came_at if at >= run.at]
+    gap = max((b - a for a, b in zip([run.at, *after], after, strict=False)), default=0.0)
     with capsys.disabled():
         print(
-            f"\n{fault}: {retried} graded again, no verdict for {gap:.1f} s at the most, "
-            f"the last {came_at[-1] - struck_at:.1f} s after it, all workers back after "
-            f"{time.monotonic() - struck_at:.1f} s"
+            f"\n{fault}: {len(run.retried)} graded again, no verdict for {gap:.1f} s at the most, "
+            f"the last {run.came_at[-1] - run.at:.1f} s after it, all workers back after "
+            f"{time.monotonic() - run.at:.1f} s"
         )
