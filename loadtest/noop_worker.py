@@ -29,11 +29,11 @@ def verdict_of(job: Grade) -> dict[str, Any]:
     chosen = [group.name for group in job.task.groups if group.name in (job.policy.groups or (group.name,))]
     names = chosen if job.part is None else [job.part.group]
     total = 1 if job.part is None else job.part.end - job.part.begin
-    outcome = {"status": Status.PASSED, "passed": total, "total": total, "first_failed": None}
+    outcome = {"status": Status.PASSED.value, "passed": total, "total": total, "first_failed": None}
     return {
         "task_id": job.program.task_id,
         "sample_id": job.program.sample_id,
-        "status": Status.PASSED,
+        "status": Status.PASSED.value,
         "passed": True,
         "groups": dict.fromkeys(names, outcome),
         "reward": 1.0,

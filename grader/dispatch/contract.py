@@ -63,8 +63,9 @@ class Grading(Protocol):
     async def close(self) -> None:
         """End every worker and destroy every cell."""
 
-    def grade(self, batch: Batch) -> AsyncIterator[VerdictFields]:
-        """Yield one verdict (fields of ``schema.Verdict``) a program, in the order in which they are done.
+    def grade(self, batch: Batch) -> AsyncIterator[list[VerdictFields]]:
+        """Yield one verdict (fields of ``schema.Verdict``) a program, in the order in which they are done; those that
+        are done at the same time together, since each step costs as much as what is done with a verdict.
 
         A program that was not started within ``timeout_s`` has an ``infrastructure_error`` of the type
         ``DeadlineExceeded``. Closing the iterator early cancels what is left.

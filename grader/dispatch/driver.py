@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -215,26 +214,32 @@ class Driver:
                 del self._work[item.number]
             raise
 
-    async def grade(self, batch: Batch) -> AsyncIterator[VerdictFields]:
+    async def grade(self, batch: Batch) -> AsyncIterator[list[VerdictFields]]:
         """Yield one verdict a program, in the order in which they are done; see ``contract.Grading``."""
-        results: deque[VerdictFields | GraderError] = deque()
+        done: list[VerdictFields] = []
+        failed: list[GraderError] = []
         news = asyncio.Event()
 
         def take(result: VerdictFields | GraderError) -> None:
-            results.append(result)
+            if isinstance(result, GraderError):
+                failed.append(result)
+            else:
+                done.append(result)
             news.set()
 
         request = self.open(batch, take)
         try:
             await self.add(request, batch.programs)
-            for _ in batch.programs:
-                while not results:
-                    news.clear()
-                    await news.wait()
-                result = results.popleft()
-                if isinstance(result, GraderError):
-                    raise result
-                yield result
+            missing = len(batch.programs)
+            while missing:
+                await news.wait()
+                news.clear()
+                if done:
+                    missing -= len(done)
+                    verdicts, done = done, []
+                    yield verdicts
+                elif failed:
+                    raise failed[0]
         finally:
             self.finish(request)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from grader.limits import Limits
@@ -15,12 +15,15 @@ from grader.status import Status
 from grader.version import __version__
 
 Estimator = Callable[[int, int, int], float]
+_PASSED, _UNJUDGED = Status.PASSED.value, Status.INFRASTRUCTURE_ERROR.value
 
 
 @dataclass(slots=True)
 class _TaskTally:
-    judged: int = 0
-    passed: Counter[str] = field(default_factory=Counter)
+    """``passed``: how many passed, up to each of the groups."""
+
+    judged: int
+    passed: list[int]
 
 
 class Tally:
@@ -61,22 +64,23 @@ class Tally:
         task_id = verdict["task_id"]
         task = self._tasks.get(task_id)
         if task is None:
-            task = self._tasks[task_id] = _TaskTally()
-        if status == Status.INFRASTRUCTURE_ERROR:
+            task = self._tasks[task_id] = _TaskTally(0, [0] * len(self.groups))
+        if status == _UNJUDGED:
             return
         task.judged += 1
         results = verdict["groups"]
-        for group in self.groups:
-            if group in results and (results[group] or {}).get("status") != Status.PASSED:
+        for number, group in enumerate(self.groups):
+            if group in results and (results[group] or {}).get("status") != _PASSED:
                 break
-            task.passed[group] += 1
+            task.passed[number] += 1
 
     def counts(self, group: str) -> list[tuple[int, int]]:
         """Return (n, c) for each task: samples that were judged, and how many passed up to ``group``.
 
         In the order of the tasks' names: the bootstrap draws by place, and verdicts come in any order.
         """
-        return [(task.judged, task.passed[group]) for _, task in sorted(self._tasks.items())]
+        number = self.groups.index(group)
+        return [(task.judged, task.passed[number]) for _, task in sorted(self._tasks.items())]
 
     def smallest_n(self) -> int:
         """Return the smallest number of judged samples that any task has; 0 where nothing was judged."""
@@ -101,8 +105,9 @@ def summarize(
     ``samples_per_s`` counts what this run graded, not what a resumed file brought along.
     """
     usable = [k for k in ks if k <= tally.smallest_n()]
-    per_task = {group: _per_task(tally.counts(group), usable, pass_at_k) for group in tally.groups}
-    hats = {group: _per_task(tally.counts(group), usable, pass_hat_k) for group in tally.groups}
+    counts = {group: tally.counts(group) for group in tally.groups}
+    per_task = {group: _per_task(found, usable, pass_at_k) for group, found in counts.items()}
+    hats = {group: _per_task(found, usable, pass_hat_k) for group, found in counts.items()}
     intervals = iter(bootstrap_ci95([column for columns in per_task.values() for column in columns.values()]))
     ci95 = {group: {k: next(intervals) for k in columns} for group, columns in per_task.items()}
     return Summary(

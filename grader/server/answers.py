@@ -78,17 +78,18 @@ class Asked:
             take({**unjudged, "flags": []} if self.include_flags else unjudged)
 
     async def _take_all(self, missing: dict[str, Program], take: Take) -> None:
-        async with aclosing(self.service.grade(self.batch, once=self.use_cache)) as verdicts:
-            async for verdict in verdicts:
-                program = missing.get(verdict["sample_id"])
-                if program is None:
-                    _log.error("verdict_not_asked_for", sample_id=verdict["sample_id"])
-                    continue
-                given = without_our_affairs(verdict, self.batch.suite)
-                if self.include_flags:
-                    given = await flagged(given, program, self.batch.suite)
-                del missing[verdict["sample_id"]]
-                take(given)
+        async with aclosing(self.service.grade(self.batch, once=self.use_cache)) as graded:
+            async for verdicts in graded:
+                for verdict in verdicts:
+                    program = missing.get(verdict["sample_id"])
+                    if program is None:
+                        _log.error("verdict_not_asked_for", sample_id=verdict["sample_id"])
+                        continue
+                    given = without_our_affairs(verdict, self.batch.suite)
+                    if self.include_flags:
+                        given = await flagged(given, program, self.batch.suite)
+                    del missing[verdict["sample_id"]]
+                    take(given)
 
     def _with_given_names(self, take: Take) -> Take:
         names = self.task_ids

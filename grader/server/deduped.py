@@ -14,15 +14,17 @@ from grader.dispatch.contract import Batch, VerdictFields
 from grader.errors import OverloadedError
 from grader.worker.program import Program
 
-Grade = Callable[[Batch], AsyncIterator[VerdictFields]]
+Verdicts = list[VerdictFields]
+Grade = Callable[[Batch], AsyncIterator[Verdicts]]
 # A program may have to be parsed for its identity, which takes about 0.2 ms: more of them than this go to a thread.
 _IDENTIFIED_AT_ONCE = 4
 
 
 async def grade_once(
     grade: Grade, batch: Batch, families: Families | None = None
-) -> AsyncGenerator[VerdictFields, None]:
-    """Grade a batch with ``grade``, running identical programs of a task once; one verdict a program.
+) -> AsyncGenerator[Verdicts, None]:
+    """Grade a batch with ``grade``, running identical programs of a task once; one verdict a program, those that are
+    done at the same time together.
 
     Batches with the same ``families`` that are graded at the same time, for one tenant and in the same way, share the
     runs of their programs. Programs that have to run after all, because the one they waited for did not pass or its
@@ -41,23 +43,26 @@ async def grade_once(
         for program, identity in zip(batch.programs, identities, strict=True):
             dedupe.admit(program, identity)
         if len(dedupe.runnable) == len(batch.programs):
-            async with aclosing(rounds.closable(_taken(dedupe))) as verdicts:
-                async for verdict in verdicts:
-                    dedupe.settle(verdict)
-                    yield verdict
+            async with aclosing(rounds.closable(_taken(dedupe))) as graded:
+                async for verdicts in graded:
+                    for verdict in verdicts:
+                        dedupe.settle(verdict)
+                    yield verdicts
             return
         let_in = False
         while True:
             if dedupe.runnable:
                 rounds.begin(_taken(dedupe), patient=let_in)
             let_in = True
-            while dedupe.copies:
-                yield dedupe.copies.popleft()
+            if copies := list(dedupe.copies):
+                dedupe.copies.clear()
+                yield copies
             # What another batch has released meanwhile has woken the rounds too.
             if not (rounds.open or dedupe.waiting or dedupe.runnable):
                 return
             if (done := await rounds.next()) is not None:
-                dedupe.settle(done)
+                for verdict in done:
+                    dedupe.settle(verdict)
                 yield done
     finally:
         try:
@@ -81,7 +86,7 @@ class _Rounds:
         self._began = asyncio.get_running_loop().time()
         self._tasks: set[asyncio.Task[None]] = set()
         self.open = 0
-        self._done: asyncio.Queue[VerdictFields | asyncio.Task[None] | None] = asyncio.Queue()
+        self._done: asyncio.Queue[Verdicts | asyncio.Task[None] | None] = asyncio.Queue()
 
     def begin(self, programs: Sequence[Program], *, patient: bool) -> None:
         """Begin a batch; a ``patient`` one waits for room where there is none."""
@@ -90,8 +95,8 @@ class _Rounds:
         self.open += 1
         task.add_done_callback(self._done.put_nowait)
 
-    async def next(self) -> VerdictFields | None:
-        """Return the next verdict, or None where there is none but things have changed. Raises what a batch raised."""
+    async def next(self) -> Verdicts | None:
+        """Return the next verdicts, or None where there is none but things have changed. Raises what a batch raised."""
         found = await self._done.get()
         if isinstance(found, asyncio.Task):
             self.open -= 1
@@ -108,19 +113,19 @@ class _Rounds:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def closable(self, programs: Sequence[Program]) -> AsyncGenerator[VerdictFields, None]:
+    def closable(self, programs: Sequence[Program]) -> AsyncGenerator[Verdicts, None]:
         spent = asyncio.get_running_loop().time() - self._began
         timeout_s = self._batch.timeout_s
         left = None if timeout_s is None else max(0.001, timeout_s - spent)
         batch = replace(self._batch, programs=tuple(programs), timeout_s=left)
-        return cast("AsyncGenerator[VerdictFields, None]", self._grade(batch))
+        return cast("AsyncGenerator[Verdicts, None]", self._grade(batch))
 
     async def _run(self, programs: Sequence[Program], *, patient: bool) -> None:
         while True:
             try:
-                async with aclosing(self.closable(programs)) as verdicts:
-                    async for verdict in verdicts:
-                        self._done.put_nowait(verdict)
+                async with aclosing(self.closable(programs)) as graded:
+                    async for verdicts in graded:
+                        self._done.put_nowait(verdicts)
                 return
             except OverloadedError as error:
                 # The request was let in with all its programs; those that run late only wait for room again.

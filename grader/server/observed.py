@@ -27,6 +27,8 @@ _log = structlog.get_logger("grader.server")
 
 _STATE_EVERY_S = 1.0
 
+Verdicts = list[VerdictFields]
+
 metrics_router = APIRouter(tags=["health"])
 
 
@@ -37,37 +39,36 @@ class Observer:
     metrics: Metrics
     traces: Traces
 
-    def watched(self, batch: Batch, verdicts: AsyncIterator[VerdictFields]) -> AsyncIterator[VerdictFields]:
+    def watched(self, batch: Batch, graded: AsyncIterator[Verdicts]) -> AsyncIterator[Verdicts]:
         """Pass a batch's verdicts on; the batch counts as arrived now."""
         suite = batch.suite.name
-        counted = self._counted(suite, verdicts)
+        counted = self._counted(suite, graded)
         return self.traces.batch(
             counted, request_id=batch.request_id, suite=suite, samples=len(batch.programs)
         )
 
     async def copies(
-        self, batch: Batch, verdicts: AsyncGenerator[VerdictFields, None]
-    ) -> AsyncGenerator[VerdictFields, None]:
+        self, batch: Batch, graded: AsyncGenerator[Verdicts, None]
+    ) -> AsyncGenerator[Verdicts, None]:
         """Pass a batch's verdicts on, and count those that were copied from an identical program's."""
         began = time.monotonic()
-        async with aclosing(verdicts):
-            async for verdict in verdicts:
-                if verdict["cached"]:
+        async with aclosing(graded):
+            async for verdicts in graded:
+                copied = [verdict for verdict in verdicts if verdict["cached"]]
+                if copied:
                     passed_s = time.monotonic() - began
-                    self.metrics.verdict(verdict, suite=batch.suite.name, end_to_end_s=passed_s)
-                yield verdict
+                    self.metrics.verdicts(copied, suite=batch.suite.name, end_to_end_s=passed_s)
+                yield verdicts
 
-    async def _counted(
-        self, suite: str, verdicts: AsyncIterator[VerdictFields]
-    ) -> AsyncGenerator[VerdictFields, None]:
+    async def _counted(self, suite: str, graded: AsyncIterator[Verdicts]) -> AsyncGenerator[Verdicts, None]:
         began = time.monotonic()
-        async with aclosing(cast(Any, verdicts)):
-            async for verdict in verdicts:
-                passed_s = time.monotonic() - began
-                waited_s = max(0.0, passed_s - verdict["wall_s"])
-                self.metrics.verdict(verdict, suite=suite, queue_wait_s=waited_s, end_to_end_s=passed_s)
-                _log_our_failure(verdict)
-                yield verdict
+        async with aclosing(cast(Any, graded)):
+            async for verdicts in graded:
+                self.metrics.verdicts(verdicts, suite=suite, end_to_end_s=time.monotonic() - began)
+                for verdict in verdicts:
+                    if verdict["status"] == Status.INFRASTRUCTURE_ERROR:
+                        _log_our_failure(verdict)
+                yield verdicts
 
     async def run(self, running: Awaitable[Executed]) -> Executed:
         """Wait for the run of a program that is not judged, and count it; it counts as arrived now."""
@@ -87,13 +88,12 @@ class Observer:
 
 def _log_our_failure(verdict: VerdictFields) -> None:
     """Log a sample that could not be graded, if neither its tests nor its client's patience are the reason."""
-    if verdict["status"] == Status.INFRASTRUCTURE_ERROR:
-        error = verdict["error"] or {"type": "", "message": ""}
-        kind = error["type"]
-        if kind not in (BROKEN_TESTS, "DeadlineExceeded"):
-            why = str(error["message"]).partition("\n")[0]
-            with bound(sample_id=verdict["sample_id"]):
-                _log.error("cannot_grade", error_type=kind, error=why)
+    error = verdict["error"] or {"type": "", "message": ""}
+    kind = error["type"]
+    if kind not in (BROKEN_TESTS, "DeadlineExceeded"):
+        why = str(error["message"]).partition("\n")[0]
+        with bound(sample_id=verdict["sample_id"]):
+            _log.error("cannot_grade", error_type=kind, error=why)
 
 
 @asynccontextmanager

@@ -55,7 +55,7 @@ class Service:
         finally:
             self.active -= 1
 
-    def grade(self, batch: Batch, *, once: bool = False) -> AsyncGenerator[VerdictFields, None]:
+    def grade(self, batch: Batch, *, once: bool = False) -> AsyncGenerator[list[VerdictFields], None]:
         """Grade a batch as ``grading.grade`` does, seen by metrics and traces.
 
         ``once``: identical programs of a task are run once, also those of a tenant's batches that are graded at the
@@ -64,7 +64,7 @@ class Service:
         if not once:
             verdicts = self.grading.grade(batch)
             watched = verdicts if self.observer is None else self.observer.watched(batch, verdicts)
-            return cast("AsyncGenerator[VerdictFields, None]", watched)
+            return cast("AsyncGenerator[list[VerdictFields], None]", watched)
         graded = grade_once(self.grade, batch, self.families)
         return graded if self.observer is None else self.observer.copies(batch, graded)
 

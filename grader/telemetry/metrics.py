@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter as Counted
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -48,6 +49,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 CLIENT_GONE = "gone"
 _STATUSES = frozenset(map(str, Status))
+_UNJUDGED = Status.INFRASTRUCTURE_ERROR.value
 
 
 class Pool(Protocol):
@@ -108,35 +110,26 @@ class Metrics:
     def tenants(self, names: Iterable[str]) -> None:
         self._pool.tenants = frozenset({*names, ANONYMOUS})
 
-    def verdict(
-        self,
-        fields: Mapping[str, Any],
-        *,
-        suite: str,
-        queue_wait_s: float | None = None,
-        end_to_end_s: float | None = None,
-    ) -> None:
-        """Count a verdict (fields of ``schema.Verdict``) and observe its times.
+    def verdicts(self, verdicts: Sequence[Mapping[str, Any]], *, suite: str, end_to_end_s: float) -> None:
+        """Count verdicts (fields of ``schema.Verdict``) that came at the same time, and observe their times.
 
-        ``end_to_end_s``: seconds from the request to the verdict. ``queue_wait_s``: to the start of the program; by
-        default the end to end without the grading. Of a cached verdict only the end to end is observed: its
-        program's time was spent, and counted, once.
+        ``end_to_end_s``: seconds from the request to the verdicts; a program had waited for those in which it was not
+        graded. Only the end to end is observed of a cached verdict, whose program's time was spent, and counted, once,
+        and of one that could not be graded.
         """
         of = self._of_suite(suite if suite in self._suites else OTHER)
-        status = str(fields["status"])
-        of.verdicts[status if status in _STATUSES else OTHER].inc()
-        if end_to_end_s is not None:
-            of.end_to_end.observe(end_to_end_s)
-        if fields.get("cached"):
-            of.cache_hits.inc()
-            return
-        if queue_wait_s is None and end_to_end_s is not None:
-            queue_wait_s = max(0.0, end_to_end_s - fields["wall_s"])
-        if queue_wait_s is not None:
-            of.queue_wait.observe(queue_wait_s)
-        if status != Status.INFRASTRUCTURE_ERROR:
-            of.wall.observe(fields["wall_s"])
-            of.cpu.observe(fields["cpu_s"])
+        of.end_to_end.observe(end_to_end_s, len(verdicts))
+        for status, count in Counted(verdict["status"] for verdict in verdicts).items():
+            of.verdicts[status if status in _STATUSES else OTHER].inc(count)
+        for verdict in verdicts:
+            if verdict["cached"]:
+                of.cache_hits.inc()
+                continue
+            if verdict["status"] != _UNJUDGED:
+                wall_s = verdict["wall_s"]
+                of.queue_wait.observe(max(0.0, end_to_end_s - wall_s))
+                of.wall.observe(wall_s)
+                of.cpu.observe(verdict["cpu_s"])
 
     def run(
         self, ended: str, end_to_end_s: float, *, wall_s: float | None = None, cpu_s: float | None = None

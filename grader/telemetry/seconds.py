@@ -25,10 +25,10 @@ class Seconds:
         self._counts = [0] * (len(bounds) + 1)
         self._total_s = 0.0
 
-    def observe(self, seconds: float) -> None:
-        """Count a time. A bucket has what is at most its bound."""
-        self._counts[bisect_left(self._bounds, seconds)] += 1
-        self._total_s += seconds
+    def observe(self, seconds: float, times: int = 1) -> None:
+        """Count a time, so many ``times``. A bucket has what is at most its bound."""
+        self._counts[bisect_left(self._bounds, seconds)] += times
+        self._total_s += seconds * times
 
     def add_to(self, family: HistogramMetricFamily, label: str) -> None:
         """Add the buckets, which are cumulative, and the sum."""

@@ -25,7 +25,7 @@ ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_
 UNTRACED_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 _NS = 1_000_000_000
 
-Verdicts = AsyncIterator[dict[str, Any]]
+Verdicts = AsyncIterator[list[dict[str, Any]]]
 Carrier = dict[str, str]
 
 
@@ -136,11 +136,12 @@ class _OtlpTraces:
             async with aclosing(cast(Any, verdicts)) as source:
                 while True:
                     with spans.current():
-                        verdict = await anext(source, None)
-                    if verdict is None:
+                        done = await anext(source, None)
+                    if done is None:
                         return
-                    spans.take(verdict)
-                    yield verdict
+                    for verdict in done:
+                        spans.take(verdict)
+                    yield done
         except BaseException as raised:
             error = raised
             raise

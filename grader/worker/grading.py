@@ -111,13 +111,16 @@ def verdict(
     attempts: int,
     error: Raised | None = None,
 ) -> VerdictFields:
-    """Return the fields of ``schema.Verdict``."""
+    """Return the fields of ``schema.Verdict``.
+
+    A status is there as a plain string: what writes an enum's members takes longer than for all else of a verdict.
+    """
     passed = status is Status.PASSED
     reward = None if status is Status.INFRASTRUCTURE_ERROR else float(passed)
     return {
         "task_id": program.task_id,
         "sample_id": program.sample_id,
-        "status": status,
+        "status": status.value,
         "passed": passed,
         "groups": {name: outcome and _group_fields(outcome) for name, outcome in outcomes.items()},
         "reward": reward,
@@ -134,7 +137,12 @@ def verdict(
 
 
 def _group_fields(outcome: GroupOutcome) -> dict[str, Any]:
-    return {name: value for name, value in vars(outcome).items() if name != "error"}
+    return {
+        "status": outcome.status.value,
+        "passed": outcome.passed,
+        "total": outcome.total,
+        "first_failed": outcome.first_failed,
+    }
 
 
 def verdict_without_run(

@@ -49,13 +49,14 @@ class TravellingTask(Task):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Say how it is pickled: as what it has been pickled to, or field by field."""
-        return (Task, self._fields()) if self._pickled is None else (_read, (self._pickled,))
+        return (Task, self._fields()) if self.kept is None else (_read, (self.kept,))
 
     def _fields(self) -> tuple[Any, ...]:
         return tuple(getattr(self, field.name) for field in fields(Task))
 
     @cached_property
-    def _pickled(self) -> bytes | None:
+    def kept(self) -> bytes | None:
+        """What it has been pickled to; None where that is long."""
         data = pickle.dumps(Task(*self._fields()))
         return data if len(data) <= _KEPT_BYTES else None
 
@@ -83,6 +84,24 @@ class Grade:
     policy: Policy
     part: Part | None = None
     attempts: int = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how it is pickled: all of it at once, which takes a third of what an object in an object takes."""
+        program, task = self.program, self.task
+        kept = task.kept if isinstance(task, TravellingTask) else None
+        return _grade, (
+            self.number,
+            (program.task_id, program.sample_id, program.source, program.how),
+            kept or task,
+            self.suite_sha256,
+            self.policy,
+            self.part,
+            self.attempts,
+        )
+
+
+def _grade(number: int, program: tuple[str, str, str, str | None], task: Task | bytes, *more: Any) -> Grade:
+    return Grade(number, Program(*program), _read(task) if isinstance(task, bytes) else task, *more)
 
 
 @dataclass(frozen=True)

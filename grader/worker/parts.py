@@ -90,8 +90,8 @@ class Assembly:
                 return self._together(taken, dict.fromkeys(self.totals), one["status"])
             groups[part.group] = self._added(groups[part.group], part, one, overtime)
             if overtime or not one["passed"]:
-                return self._together(taken, groups, Status.TIME_LIMIT if overtime else one["status"])
-        return self._together(taken, groups, Status.PASSED)
+                return self._together(taken, groups, Status.TIME_LIMIT.value if overtime else one["status"])
+        return self._together(taken, groups, Status.PASSED.value)
 
     def _added(
         self, before: dict[str, Any] | None, part: Part, one: VerdictFields, overtime: bool
@@ -101,7 +101,7 @@ class Assembly:
         total = self.totals[part.group]
         if overtime:  # somewhere in this part: its first test stands for all of them
             return {
-                "status": Status.TIME_LIMIT,
+                "status": Status.TIME_LIMIT.value,
                 "passed": passed,
                 "total": total,
                 "first_failed": part.begin,
@@ -112,15 +112,15 @@ class Assembly:
 
     @staticmethod
     def _together(
-        taken: Sequence[VerdictFields], groups: Mapping[str, dict[str, Any] | None], status: Status
+        taken: Sequence[VerdictFields], groups: Mapping[str, dict[str, Any] | None], status: str
     ) -> VerdictFields:
-        last = taken[-1]
+        last, passed = taken[-1], status == Status.PASSED
         return {
             **last,
             "status": status,
-            "passed": status is Status.PASSED,
+            "passed": passed,
             "groups": dict(groups),
-            "reward": None if status is Status.INFRASTRUCTURE_ERROR else float(status is Status.PASSED),
+            "reward": None if status == Status.INFRASTRUCTURE_ERROR else float(passed),
             "cpu_s": round(sum(one["cpu_s"] for one in taken), 6),
             "wall_s": round(sum(one["wall_s"] for one in taken), 6),
             "peak_memory_bytes": max(one["peak_memory_bytes"] for one in taken),

@@ -48,7 +48,7 @@ def passing(suite_name: str) -> set[tuple[str, str]]:
     with BlockingEngine(LocalPool(limits=limits), suite, limits=limits) as engine:
         verdicts = list(engine.grade(programs))
     assert len(verdicts) == len(programs)
-    lost = [verdict for verdict in verdicts if verdict["status"] is Status.INFRASTRUCTURE_ERROR]
+    lost = [verdict for verdict in verdicts if verdict["status"] == Status.INFRASTRUCTURE_ERROR]
     assert not lost, lost[0]
     return {(verdict["task_id"], verdict["sample_id"]) for verdict in verdicts if verdict["passed"]}
 

@@ -132,15 +132,17 @@ class JobRun:
     async def _offer(self, missing: dict[str, int]) -> None:
         batch = await asyncio.to_thread(self._work.batch, sorted(missing.values()))
         programs = {program.sample_id: program for program in batch.programs}
-        async with aclosing(self._service.grade(batch, once=self._work.request.use_cache)) as verdicts:
-            async for verdict in verdicts:
-                position = missing.pop(verdict["sample_id"], None)
-                if position is None:
-                    continue
-                given = without_our_affairs(verdict, batch.suite)
-                if self._work.request.include_flags:
-                    given = await flagged(given, programs[verdict["sample_id"]], batch.suite)
-                await self._take(position, given)
+        async with aclosing(self._service.grade(batch, once=self._work.request.use_cache)) as graded:
+            async for verdicts in graded:
+                for verdict in verdicts:
+                    position = missing.get(verdict["sample_id"])
+                    if position is None:
+                        continue
+                    given = without_our_affairs(verdict, batch.suite)
+                    if self._work.request.include_flags:
+                        given = await flagged(given, programs[verdict["sample_id"]], batch.suite)
+                    del missing[verdict["sample_id"]]
+                    await self._take(position, given)
 
     async def _take(self, position: int, verdict: VerdictFields) -> None:
         task_id = self._work.task_ids.get(verdict["sample_id"], verdict["task_id"])

@@ -68,7 +68,7 @@ class LoggingGrading:
     def state(self) -> PoolState:
         return PoolState(workers={"ready": self._options.workers})
 
-    async def grade(self, batch: Batch) -> AsyncIterator[VerdictFields]:
+    async def grade(self, batch: Batch) -> AsyncIterator[list[VerdictFields]]:
         if self._waiting + len(batch.programs) > self._options.room:
             raise OverloadedError("no room", 0.01)
         self._waiting += len(batch.programs)
@@ -84,7 +84,7 @@ class LoggingGrading:
                     is_late = end is not None and time.monotonic() > end
                     status = "wrong_answer" if "wrong" in program.source else "passed"
                     status = "infrastructure_error" if is_late else status
-                    yield verdict_of(program.task_id, program.sample_id, status, batch)
+                    yield [verdict_of(program.task_id, program.sample_id, status, batch)]
         finally:
             self._waiting -= left
             if left:

@@ -314,9 +314,9 @@ def test_stored_request_that_this_version_does_not_take_fails(sqlite_url: str) -
 def test_grading_that_breaks_again_and_again_fails_the_job(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def crash(_grading: LoggingGrading, _batch: Batch) -> AsyncIterator[VerdictFields]:
+    async def crash(_grading: LoggingGrading, _batch: Batch) -> AsyncIterator[list[VerdictFields]]:
         raise ZeroDivisionError("in a file of the server")
-        yield {}
+        yield []
 
     monkeypatch.setattr(LoggingGrading, "grade", crash)
     with client_of(sqlite_url) as client:
@@ -344,14 +344,14 @@ def test_grading_that_fails_for_a_while_holds_up_the_job(
     tries = []
     grade = LoggingGrading.grade
 
-    async def fail_first(grading: LoggingGrading, batch: Batch) -> AsyncIterator[VerdictFields]:
+    async def fail_first(grading: LoggingGrading, batch: Batch) -> AsyncIterator[list[VerdictFields]]:
         tries.append(batch)
         count = 0
-        async for verdict in grade(grading, batch):
+        async for verdicts in grade(grading, batch):
             if len(tries) <= 3 and count == 2:
                 raise InfrastructureError("no worker can work")
             count += 1
-            yield verdict
+            yield verdicts
 
     monkeypatch.setattr(LoggingGrading, "grade", fail_first)
     with client_of(sqlite_url) as client:

@@ -22,7 +22,7 @@ from grader.status import Status
 from grader.telemetry.metrics import Metrics
 from grader.telemetry.requests import RequestMetrics, note_no_room, polled
 
-VERDICT = {"status": "passed", "wall_s": 0.2, "cpu_s": 0.1, "cached": False}
+VERDICT = {"status": "passed", "wall_s": 0.25, "cpu_s": 0.1, "cached": False}
 
 
 def shown(metrics: Metrics) -> dict[str, dict[str, float]]:
@@ -39,9 +39,8 @@ def shown(metrics: Metrics) -> dict[str, dict[str, float]]:
 def busy() -> Metrics:
     """Metrics that have seen something of everything."""
     metrics = Metrics(suites=["humaneval+"], tenants=["trainers"])
-    metrics.verdict(VERDICT, suite="humaneval+", queue_wait_s=0.5, end_to_end_s=0.75)
-    metrics.verdict({**VERDICT, "cached": True}, suite="humaneval+", end_to_end_s=0.75)
-    metrics.verdict({**VERDICT, "status": Status.INFRASTRUCTURE_ERROR}, suite="inline")
+    metrics.verdicts([VERDICT, {**VERDICT, "cached": True}], suite="humaneval+", end_to_end_s=0.75)
+    metrics.verdicts([{**VERDICT, "status": Status.INFRASTRUCTURE_ERROR}], suite="inline", end_to_end_s=1)
     metrics.request("/v1/grade", "POST", 200, 0.8)
     metrics.request("/v1/grade", "POST", 0, 0.1)
     metrics.refused("/v1/grade")
@@ -66,8 +65,9 @@ def test_verdicts_and_their_times() -> None:
     assert found["grader_verdicts_total"]["passed humaneval+"] == 2
     assert found["grader_verdicts_total"]["infrastructure_error inline"] == 1
     assert found["grader_cache_hits_total"]["humaneval+"] == 1
-    assert found["grader_end_to_end_seconds_count"]["humaneval+"] == 2
-    for name, total in (("queue_wait", 0.5), ("grading_wall", 0.2), ("grading_cpu", 0.1)):
+    assert found["grader_end_to_end_seconds_count"] == {"humaneval+": 2, "inline": 1}
+    assert found["grader_end_to_end_seconds_sum"] == {"humaneval+": 1.5, "inline": 1}
+    for name, total in (("queue_wait", 0.5), ("grading_wall", 0.25), ("grading_cpu", 0.1)):
         assert found[f"grader_{name}_seconds_sum"]["humaneval+"] == total
         # A cached verdict was not run, and one that could not be graded has no times worth showing.
         assert found[f"grader_{name}_seconds_count"]["humaneval+"] == 1
@@ -157,10 +157,10 @@ def test_the_format_is_what_is_asked_for(accept: str, media_type: str, end: byte
 )
 def test_no_label_grows_by_what_outsiders_send(requests: list[dict[str, Any]]) -> None:
     metrics = Metrics(suites=["toy"], tenants=["known"])
-    metrics.verdict({**VERDICT, "status": "odd"}, suite="toy")
-    metrics.verdict({**VERDICT, "status": "odd"}, suite="odd")
+    metrics.verdicts([{**VERDICT, "status": "odd"}], suite="toy", end_to_end_s=1)
+    metrics.verdicts([{**VERDICT, "status": "odd"}], suite="odd", end_to_end_s=1)
     for request in requests:
-        metrics.verdict({**VERDICT, "status": request["status"]}, suite=request["suite"])
+        metrics.verdicts([{**VERDICT, "status": request["status"]}], suite=request["suite"], end_to_end_s=1)
         metrics.request("/v1/grade", request["method"], request["code"], 0.1)
         metrics.pool(
             PoolState(queued={(request["tenant"], request["status"]): 1}, retries={request["suite"]: 1})

@@ -109,7 +109,7 @@ def test_parts_share_the_time_of_their_group(halves):
     halves.add(1, part_verdict(halves.parts[1], set(), cpu_s=40.0))
     verdict = halves.verdict()
     assert verdict is not None
-    assert verdict["status"] is Status.TIME_LIMIT
+    assert verdict["status"] == Status.TIME_LIMIT
     assert verdict["groups"]["base"]["first_failed"] == 2
     assert verdict["cpu_s"] == 80.0
 
@@ -120,7 +120,7 @@ def test_a_part_that_could_not_be_judged_leaves_the_sample_unjudged(halves):
     halves.add(1, lost)
     verdict = halves.verdict()
     assert verdict is not None
-    assert verdict["status"] is Status.INFRASTRUCTURE_ERROR
+    assert verdict["status"] == Status.INFRASTRUCTURE_ERROR
     assert verdict["reward"] is None
     assert verdict["groups"] == {"base": None}
 
