@@ -9,8 +9,8 @@ from grader.dispatch.events import Item
 
 
 @dataclass(slots=True)
-class _Learned:
-    """Exponential means over one task's items, in CPU seconds.
+class TaskCosts:
+    """What is known of one task: exponential means over its items, in CPU seconds, and the worker that had it last.
 
     ``mean_s`` is over all. ``used_s`` and ``told_s`` are over those whose reference's cost was told: their
     quotient says how samples do beside the reference, also where an item is only a part of the task's tests.
@@ -34,31 +34,40 @@ class CostModel:
         self._overhead_s = overhead_s
         self._rate = rate
         self._limit = limit
-        self._tasks: OrderedDict[str, _Learned] = OrderedDict()
+        self._tasks: OrderedDict[str, TaskCosts] = OrderedDict()
         self._tenants: OrderedDict[str, float] = OrderedDict()
 
     def __len__(self) -> int:
         """How many tasks and tenants are remembered."""
         return len(self._tasks) + len(self._tenants)
 
-    def estimate(self, item: Item) -> float:
-        """CPU seconds that this item is thought to cost a worker.
+    def of_task(self, key: str) -> TaskCosts:
+        """Return what is known of a task, to be kept with its items and to be learned from them."""
+        known = self._tasks.get(key)
+        if known is None:
+            known = self._tasks[key] = TaskCosts()
+            if len(self._tasks) > self._limit:
+                self._tasks.popitem(last=False)
+        else:
+            self._tasks.move_to_end(key)
+        return known
+
+    def estimate(self, item: Item, task: TaskCosts) -> float:
+        """CPU seconds that this item, which is of this task, is thought to cost a worker.
 
         What is known of its task; else what its reference needs; else what its tenant's samples needed, since a tenant
         may bring a new task with every sample; else the default.
         """
-        learned = self._tasks.get(item.task_key)
         if item.cost_s is not None:
-            if learned is None or learned.told_s <= 0:
+            if task.told_s <= 0:
                 return self._overhead_s + item.cost_s
-            return self._overhead_s + item.cost_s * learned.used_s / learned.told_s
-        if learned is not None and learned.mean_s is not None:
-            return self._overhead_s + learned.mean_s
+            return self._overhead_s + item.cost_s * task.used_s / task.told_s
+        if task.mean_s is not None:
+            return self._overhead_s + task.mean_s
         return self._overhead_s + self._tenants.get(item.tenant, self._default_s)
 
-    def learn(self, item: Item, cpu_s: float) -> None:
-        """Take what an item has used, in CPU seconds."""
-        task = self._task(item.task_key)
+    def learn(self, item: Item, task: TaskCosts, cpu_s: float) -> None:
+        """Take what an item, which is of this task, has used, in CPU seconds."""
         rate, told_s = self._rate, item.cost_s
         task.mean_s = cpu_s if task.mean_s is None else task.mean_s + rate * (cpu_s - task.mean_s)
         if told_s is not None:
@@ -71,22 +80,3 @@ class CostModel:
         self._tenants.move_to_end(item.tenant)
         if len(self._tenants) > self._limit:
             self._tenants.popitem(last=False)
-
-    def last_worker(self, task_key: str) -> str | None:
-        """Return the worker that had this task last; it may be gone."""
-        learned = self._tasks.get(task_key)
-        return None if learned is None else learned.last_worker
-
-    def note_worker(self, task_key: str, worker: str) -> None:
-        """Take that a worker has this task now."""
-        self._task(task_key).last_worker = worker
-
-    def _task(self, key: str) -> _Learned:
-        learned = self._tasks.get(key)
-        if learned is None:
-            learned = self._tasks[key] = _Learned()
-            if len(self._tasks) > self._limit:
-                self._tasks.popitem(last=False)
-        else:
-            self._tasks.move_to_end(key)
-        return learned

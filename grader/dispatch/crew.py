@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection
 
 from grader.dispatch.heaps import LazyHeap
 from grader.dispatch.queues import Entry
@@ -91,8 +91,8 @@ class Crew:
         """Note that a worker has an item."""
         worker.held[entry.item.number] = entry
         worker.load_s += entry.charge_s
-        entry.holders.append(worker)
-        self.running += len(entry.holders) == 1
+        self.running += not entry.holders
+        entry.holders += (worker,)
         self._note(worker)
 
     def release(self, worker: Worker, entry: Entry) -> None:
@@ -100,11 +100,12 @@ class Crew:
         del worker.held[entry.item.number]
         # Sums of floats do not end at 0 by themselves.
         worker.load_s = worker.load_s - entry.charge_s if worker.held else 0.0
-        entry.holders.remove(worker)
+        others = len(entry.holders) > 1
+        entry.holders = tuple(one for one in entry.holders if one is not worker) if others else ()
         self.running -= not entry.holders
         self._note(worker)
 
-    def least_loaded(self, rejected: Container[Worker] = ()) -> Worker | None:
+    def least_loaded(self, rejected: Collection[Worker] = ()) -> Worker | None:
         """Return the worker with room that has the least to do, other than ``rejected``."""
         if self._changed:
             for worker in self._changed:

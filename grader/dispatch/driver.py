@@ -15,7 +15,7 @@ from typing import Any
 
 from grader.dispatch import events
 from grader.dispatch.contract import Batch, PoolState, VerdictFields
-from grader.dispatch.plans import Plans
+from grader.dispatch.plans import Plans, task_key
 from grader.dispatch.reports import Reports
 from grader.dispatch.state import Dispatcher, DispatcherConfig
 from grader.dispatch.work import Executing, Grading, Preparing, Request, Sample, Work
@@ -160,7 +160,7 @@ class Driver:
             if program.task_id in broken:
                 continue
             plan = planned[program.task_id]
-            sample = Sample(request, program, plan.light, plan.assembly(), plan.part_costs_s)
+            sample = Sample(request, program, plan, plan.assembly())
             if sample.assembly is None:
                 items.append(self._sample_item(sample, None, plan.cost_s))
             else:
@@ -265,7 +265,8 @@ class Driver:
             if making is None:
                 number = next(self._numbers)
                 self._work[number] = Preparing(task, request.batch.suite.sha256, future)
-                item = self._item(number, request, f"prepare/{task.task_id}", _PREPARE_S)
+                key = task_key(request.batch.suite, f"prepare/{task.task_id}")
+                item = self._item(number, request, key, _PREPARE_S)
                 # Others may wait for it too: it does not end with this request.
                 items.append(replace(item, request_id=f"prepare:{number}", deadline=None))
             waiting[task.task_id] = future
@@ -289,11 +290,11 @@ class Driver:
         self._work[number] = Grading(sample, part, self._go_on)
         if part is not None:
             sample.numbers[part] = number
-        program = sample.program
-        return self._item(number, sample.request, program.task_id, cost_s, len(program.source))
+        size = len(sample.program.source)
+        return self._item(number, sample.request, sample.plan.key, cost_s, size)
 
     def _item(
-        self, number: int, request: Request, task_id: str, cost_s: float | None, size: int = 0
+        self, number: int, request: Request, task_key: str, cost_s: float | None, size: int = 0
     ) -> events.Item:
         batch = request.batch
         return events.Item(
@@ -302,7 +303,7 @@ class Driver:
             tenant=batch.tenant,
             weight=batch.weight,
             priority=batch.priority,
-            task_key=f"{batch.suite.sha256[:16]}/{task_id}",
+            task_key=task_key,
             size_bytes=size,
             cost_s=cost_s,
             deadline=request.deadline,
@@ -387,7 +388,7 @@ class Driver:
 
     def _change_parts(self, sample: Sample, following: Sequence[int], unwanted: Sequence[int]) -> None:
         if following and not sample.request.closed:
-            items = [self._sample_item(sample, part, sample.part_costs_s[part]) for part in following]
+            items = [self._sample_item(sample, part, sample.plan.part_costs_s[part]) for part in following]
             self._handle(events.Submit(tuple(items), unbounded=True))
         if unwanted:
             self._handle(events.CancelItems(tuple(unwanted)))

@@ -1,7 +1,7 @@
 """What the dispatcher is told (events) and what it wants done (instructions): plain values, no I/O.
 
 Times are seconds on the caller's own monotonic clock; costs are CPU seconds; sizes are bytes. None of them is changed.
-Those of which there is one a sample are not frozen: that takes twice as long to make.
+Those of which there may be one a sample are not frozen: that takes twice as long to make.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Item:
 # -- events
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Submit:
     """New items; all of them are taken, or none. ``unbounded`` ones are taken whatever is queued already: they
     belong to work that has been accepted."""
@@ -174,7 +174,7 @@ class Cancelled:
 Outcome = Done | GaveUp | Violation | Expired | Cancelled
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Send:
     """Give these items to the worker, in this order."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Container
-from heapq import heapify, heappop, heappush
+from collections.abc import Callable, Collection
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -36,7 +36,16 @@ class LazyHeap(Generic[T]):
         if len(self._heap) > self._limit:
             self._drop_stale()
 
-    def least(self, rejected: Container[T] = ()) -> T | None:
+    def push_least(self, value: T) -> None:
+        """Do as ``push`` does for the value that is the least, in one step with dropping it where it was."""
+        heap = self._heap
+        key = self._key_of(value)
+        if key is not None and heap and heap[0][2] is value:
+            heapreplace(heap, (key, next(self._order), value))
+        else:
+            self.push(value)
+
+    def least(self, rejected: Collection[T] = ()) -> T | None:
         """Return the value with the least key that is not among ``rejected``; it stays."""
         heap, key_of = self._heap, self._key_of
         kept = []
@@ -45,7 +54,7 @@ class LazyHeap(Generic[T]):
             key, _, value = heap[0]
             if key_of(value) != key:
                 heappop(heap)
-            elif value in rejected:
+            elif rejected and value in rejected:
                 kept.append(heappop(heap))
             else:
                 found = value

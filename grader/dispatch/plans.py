@@ -26,9 +26,14 @@ _TIDIED_AFTER = 256  # new tasks of inline tests, before the folder is looked th
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one task's samples are graded. ``light`` is the task without the inputs and answers that its bundle has: it
-    travels with every job. ``cost_s`` is what the reference needs, in CPU seconds; None where that is not known."""
+    """How one task's samples are graded.
 
+    ``key`` names the task among those of all suites. ``light`` is the task without the inputs and answers that its
+    bundle has: it travels with every job. ``cost_s`` is what the reference needs, in CPU seconds; None where that is
+    not known.
+    """
+
+    key: str
     light: Task
     cost_s: float | None
     parts: tuple[Part, ...]
@@ -133,7 +138,9 @@ class Plans:
             if policy.fail_fast:
                 parts = parts_of([(name, times[name]) for name in names])
             costs = tuple(sum(times[part.group][part.begin : part.end]) for part in parts)
-        return Plan(_without_inputs(task), cost_s, parts, costs, totals, limit_s)
+        return Plan(
+            task_key(suite, task.task_id), _without_inputs(task), cost_s, parts, costs, totals, limit_s
+        )
 
     def _store(self, suite: Suite) -> BundleStore:
         store = self._stores.pop(suite.sha256, None)
@@ -147,6 +154,11 @@ class Plans:
         self._ready[key] = None
         if len(self._ready) > _KEPT:
             self._ready.popitem(last=False)
+
+
+def task_key(suite: Suite, name: str) -> str:
+    """Return what names this task, or other work for it, among those of all suites."""
+    return f"{suite.sha256[:16]}/{name}"
 
 
 def _without_inputs(task: Task) -> Task:

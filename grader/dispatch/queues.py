@@ -2,55 +2,97 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from grader.dispatch.events import PRIORITIES, Item, Priority
 from grader.dispatch.heaps import LazyHeap
 
 if TYPE_CHECKING:
+    from grader.dispatch.costs import TaskCosts
     from grader.dispatch.crew import Worker
+
+_COST = attrgetter("cost_s")
 
 
 class Entry:
     """An item that was taken and has no outcome yet.
 
-    ``cost_s`` is what it was thought to cost when it came, ``charge_s`` what it was thought to cost when it was last
-    sent. ``failures`` counts attempts that were lost, ``blames`` those of them that were its program's doing;
-    ``avoid`` are the workers that lost them. ``holders`` are the workers that have it now, two while it is hedged.
+    ``task`` is what is known of its task. ``cost_s`` is what it was thought to cost when it came, ``charge_s`` what it
+    was thought to cost when it was last sent. ``failures`` counts attempts that were lost, ``blames`` those of them
+    that were its program's doing; ``avoid`` are the workers that lost them. ``holders`` are the workers that have it
+    now, two while it is hedged.
     """
 
-    __slots__ = ("avoid", "blames", "charge_s", "cost_s", "failures", "flow", "holders", "item", "queued")
+    __slots__ = (
+        "avoid",
+        "blames",
+        "charge_s",
+        "cost_s",
+        "failures",
+        "flow",
+        "holders",
+        "item",
+        "queued",
+        "task",
+    )
 
-    def __init__(self, item: Item, cost_s: float) -> None:
+    def __init__(self, item: Item, task: TaskCosts, cost_s: float) -> None:
         self.item = item
+        self.task = task
         self.cost_s = cost_s
         self.charge_s = cost_s
         self.flow: _Flow | None = None  # the one that was charged for it
         self.failures = 0
         self.blames = 0
         self.avoid: tuple[Worker, ...] = ()
-        self.holders: list[Worker] = []
+        self.holders: tuple[Worker, ...] = ()
         self.queued = False
 
 
 class _Request:
-    """A request's waiting items, the most expensive first, so that the longest do not begin last."""
+    """A request's waiting items, the most expensive first, so that the longest do not begin last; of those that cost
+    the same, the one that came first. Most requests come in one piece, which is sorted once."""
 
-    __slots__ = ("heap", "live")
+    __slots__ = ("_new", "_sorted", "live")
 
     def __init__(self) -> None:
-        self.heap: list[tuple[float, int, Entry]] = []
+        self._sorted: list[Entry] = []  # the next one last
+        self._new: list[Entry] = []
         self.live = 0
+
+    def __len__(self) -> int:
+        return len(self._sorted) + len(self._new)
+
+    def push(self, entry: Entry) -> None:
+        self._new.append(entry)
+        self.live += 1
+
+    def pop(self) -> Entry:
+        if self._new:
+            self._sort()
+        self.live -= 1
+        while True:
+            entry = self._sorted.pop()
+            if entry.queued:
+                return entry
 
     def forget_one(self) -> None:
         self.live -= 1
-        if len(self.heap) > 2 * self.live + 16:
-            self.heap = [entry for entry in self.heap if entry[2].queued]
-            heapify(self.heap)
+        if len(self) > 2 * self.live + 16:
+            self._sorted = [entry for entry in self._sorted if entry.queued]
+            self._new = [entry for entry in self._new if entry.queued]
+
+    def _sort(self) -> None:
+        found, self._new = self._new, []
+        if self._sorted or len(found) > 1:
+            found = [*reversed(self._sorted), *found]
+            found.sort(key=_COST, reverse=True)  # which leaves those that cost the same as they are
+            found.reverse()
+        self._sorted = found
 
 
 class _Lane:
@@ -63,12 +105,11 @@ class _Lane:
         self.requests: OrderedDict[str, _Request] = OrderedDict()
         self.live = 0
 
-    def push(self, entry: Entry, order: int) -> None:
+    def push(self, entry: Entry) -> None:
         request = self.requests.get(entry.item.request_id)
         if request is None:
             request = self.requests[entry.item.request_id] = _Request()
-        heappush(request.heap, (-entry.cost_s, order, entry))
-        request.live += 1
+        request.push(entry)
         self.live += 1
 
     def push_front(self, entry: Entry) -> None:
@@ -82,11 +123,7 @@ class _Lane:
             if entry.queued:
                 return entry
         request_id, request = next(iter(self.requests.items()))
-        while True:
-            entry = heappop(request.heap)[2]
-            if entry.queued:
-                break
-        request.live -= 1
+        entry = request.pop()
         if not request.live:
             del self.requests[request_id]
         return entry
@@ -138,12 +175,11 @@ class FairQueue:
     """
 
     def __init__(
-        self, cost_of: Callable[[Item], float], background_share: float, idle_credit_s: float
+        self, cost_of: Callable[[Entry], float], background_share: float, idle_credit_s: float
     ) -> None:
         self._cost_of = cost_of
         self._share = background_share
         self._credit_s = idle_credit_s
-        self._order = itertools.count()
         self._flows: dict[str, _Flow] = {}
         self._waiting: LazyHeap[_Flow] = LazyHeap(lambda flow: flow.tag if flow.live else None)
         self._resting: LazyHeap[_Flow] = LazyHeap(self._resting_key)
@@ -171,7 +207,7 @@ class FairQueue:
             "resting": len(self._resting),
             "queued": self._live,
             "in_requests": sum(
-                len(request.heap)
+                len(request)
                 for flow in self._flows.values()
                 for lane in (flow.interactive, flow.background)
                 for request in lane.requests.values()
@@ -182,7 +218,7 @@ class FairQueue:
         """Queue a new item behind its tenant's others."""
         flow = self._flow(entry.item.tenant)
         entry.queued = True
-        flow.lane(entry.item.priority).push(entry, next(self._order))
+        flow.lane(entry.item.priority).push(entry)
         flow.live += 1
         self._live += 1
         if flow.live == 1:
@@ -209,7 +245,7 @@ class FairQueue:
         entry = self._lane_in_turn(flow).pop()
         entry.queued = False
         entry.flow = flow
-        entry.charge_s = self._cost_of(entry.item)
+        entry.charge_s = self._cost_of(entry)
         self._charge(flow, entry)
         flow.live -= 1
         self._live -= 1
@@ -253,14 +289,14 @@ class FairQueue:
             flow.owed_s = min(flow.owed_s, 0.0)
 
     def _settle(self, flow: _Flow) -> None:
-        """Put a flow where it belongs after it has lost an item."""
+        """Put a flow where it belongs after it has lost an item: the one whose turn it is, or its last."""
         if not self._live:
             self._flows.clear()
             self._waiting.clear()
             self._resting.clear()
             self._now = 0.0
         elif flow.live:
-            self._waiting.push(flow)
+            self._waiting.push_least(flow)
         else:
             self._resting.push(flow)
 
@@ -295,9 +331,12 @@ class Deadlines:
         deadline = entry.item.deadline
         if deadline is None:
             return
-        bucket = self._buckets.get(deadline, {})
+        bucket = self._buckets.get(deadline)
+        if bucket is None:
+            return
         bucket.pop(entry.item.number, None)
-        if not bucket and self._buckets.pop(deadline, None) is not None:
+        if not bucket:
+            del self._buckets[deadline]
             self._tidy()
 
     def next(self) -> float | None:
@@ -306,10 +345,12 @@ class Deadlines:
             heappop(self._heap)
         return self._heap[0] if self._heap else None
 
-    def due(self, now: float) -> Iterator[Entry]:
-        """Yield the items whose deadline is not later than ``now``; the caller takes each of them out."""
-        while (first := self.next()) is not None and first <= now:
-            yield from list(self._buckets[first].values())
+    def due(self, now: float) -> list[Entry]:
+        """Return the items whose deadline is not later than ``now``; the caller takes each of them out."""
+        first = self.next()
+        if first is None or first > now:
+            return []
+        return [entry for at, bucket in self._buckets.items() if at <= now for entry in bucket.values()]
 
     def _tidy(self) -> None:
         if len(self._heap) > 2 * len(self._buckets) + 64:

@@ -46,6 +46,7 @@ __all__ = ["Dispatcher", "DispatcherConfig"]
 # Of the items that may go to certain workers only, so many are passed over in the search for one that may go to
 # those that have room; more of them means that workers keep losing items, and then it is well that these wait.
 _PASSED_OVER = 32
+_DONE_AT_FIRST = Done(1)
 
 
 class Dispatcher:
@@ -65,7 +66,7 @@ class Dispatcher:
             rate=config.learning_rate,
             limit=config.learned_tasks,
         )
-        self._queue = FairQueue(self._costs.estimate, config.background_share, config.idle_credit_s)
+        self._queue = FairQueue(self._estimate, config.background_share, config.idle_credit_s)
         self._deadlines = Deadlines()
         self._room = Room(config.max_samples, config.max_bytes, config.tenant_share)
         self._crew = Crew(config.batch_s, config.min_in_flight, config.alone_s)
@@ -104,7 +105,8 @@ class Dispatcher:
             self._handlers[type(event)](event)
         for entry in self._deadlines.due(now):
             self._drop_waiting(entry, Expired())
-        self._dispatch()
+        if self._to_hedge or self._queue:
+            self._dispatch()
         return out
 
     # -- what is known, for metrics and the driver
@@ -169,12 +171,13 @@ class Dispatcher:
     def _submit(self, event: Submit) -> None:
         items = event.items
         numbers = {item.number for item in items}
-        if len(numbers) < len(items) or any(number in self._entries for number in numbers):
+        if len(numbers) < len(items) or not self._entries.keys().isdisjoint(numbers):
             raise ValueError("an item's number is in use already; numbers are never used twice")
         if not event.unbounded:
             self._room.check(items, len(self._crew))
         for item in items:
-            entry = Entry(item, self._costs.estimate(item))
+            task = self._costs.of_task(item.task_key)
+            entry = Entry(item, task, self._costs.estimate(item, task))
             self._entries[item.number] = entry
             request = self._requests.get(item.request_id)
             if request is None:
@@ -183,6 +186,9 @@ class Dispatcher:
             self._room.take(item, entry.cost_s)
             self._queue.push(entry)
             self._deadlines.add(entry)
+
+    def _estimate(self, entry: Entry) -> float:
+        return self._costs.estimate(entry.item, entry.task)
 
     def _cancel(self, event: Cancel) -> None:
         self._cancel_entries(list(self._requests.get(event.request_id, {}).values()))
@@ -194,7 +200,7 @@ class Dispatcher:
     def _cancel_entries(self, entries: list[Entry]) -> None:
         abandoned: dict[str, list[int]] = {}
         for entry in entries:
-            for worker in tuple(entry.holders):
+            for worker in entry.holders:
                 self._crew.release(worker, entry)
                 abandoned.setdefault(worker.name, []).append(entry.item.number)
         self._out += [Abandon(worker, tuple(numbers)) for worker, numbers in abandoned.items()]
@@ -250,9 +256,10 @@ class Dispatcher:
         if entry is None or worker is None:
             return
         self._crew.release(worker, entry)
-        self._costs.learn(entry.item, event.cpu_s)
-        self._abandon_copies(entry)
-        self._deliver(entry, Done(entry.failures + 1))
+        self._costs.learn(entry.item, entry.task, event.cpu_s)
+        if entry.holders:
+            self._abandon_copies(entry)
+        self._deliver(entry, Done(entry.failures + 1) if entry.failures else _DONE_AT_FIRST)
 
     def _lost(self, event: Lost) -> None:
         worker, entry = self._held(event.worker, event.number)
@@ -297,7 +304,7 @@ class Dispatcher:
         self._queue.put_back(waiting)
 
     def _abandon_copies(self, entry: Entry) -> None:
-        for worker in tuple(entry.holders):
+        for worker in entry.holders:
             self._crew.release(worker, entry)
             self._out.append(Abandon(worker.name, (entry.item.number,)))
 
@@ -313,7 +320,8 @@ class Dispatcher:
         del request[item.number]
         if not request:
             del self._requests[item.request_id]
-        self._to_hedge.pop(item.number, None)
+        if self._to_hedge:
+            self._to_hedge.pop(item.number, None)
         self._room.give_back(item, entry.cost_s)
         self._out.append(Deliver(item.number, outcome))
 
@@ -321,17 +329,16 @@ class Dispatcher:
 
     def _dispatch(self) -> None:
         sends: dict[str, list[Item]] = {}
-        self._hedge(sends)
+        if self._to_hedge:
+            self._hedge(sends)
         passed_over: list[Entry] = []
         while len(passed_over) < _PASSED_OVER:
             least = self._crew.least_loaded()
             entry = self._queue.pop() if least else None
             if least is None or entry is None:
                 break
-            if entry.avoid:
-                worker = self._crew.elsewhere(entry)
-            else:
-                worker = self._crew.preferred(self._costs.last_worker(entry.item.task_key), least)
+            favourite = entry.task.last_worker
+            worker = self._crew.elsewhere(entry) if entry.avoid else self._crew.preferred(favourite, least)
             if worker is None:
                 passed_over.append(entry)
                 continue
@@ -357,5 +364,5 @@ class Dispatcher:
 
     def _give(self, worker: Worker, entry: Entry, sends: dict[str, list[Item]]) -> None:
         self._crew.hold(worker, entry)
-        self._costs.note_worker(entry.item.task_key, worker.name)
+        entry.task.last_worker = worker.name
         sends.setdefault(worker.name, []).append(entry.item)

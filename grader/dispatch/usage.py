@@ -13,9 +13,9 @@ _RETRY_AFTER_S = (1.0, 60.0)
 class _Use:
     __slots__ = ("bytes", "cost_s", "samples")
 
-    def __init__(self) -> None:
-        self.samples = 0
-        self.bytes = 0
+    def __init__(self, samples: int = 0, size_bytes: int = 0) -> None:
+        self.samples = samples
+        self.bytes = size_bytes
         self.cost_s = 0.0
 
     def add(self, item: Item, cost_s: float) -> None:
@@ -28,6 +28,9 @@ class _Use:
         self.bytes -= item.size_bytes
         # Sums of floats do not end at 0 by themselves.
         self.cost_s = self.cost_s - cost_s if self.samples else 0.0
+
+
+_NOTHING = _Use()
 
 
 class Room:
@@ -64,17 +67,15 @@ class Room:
 
     def check(self, items: Iterable[Item], workers: int) -> None:
         """Raise OverloadedError unless all of these fit; it says when they may."""
-        wanted: dict[str, _Use] = {}
+        sizes: dict[str, list[int]] = {}
         for item in items:
-            use = wanted.get(item.tenant)
-            if use is None:
-                use = wanted[item.tenant] = _Use()
-            use.add(item, 0.0)
+            sizes.setdefault(item.tenant, []).append(item.size_bytes)
         whole = _Use()
-        for tenant, more in wanted.items():
+        for tenant, found in sizes.items():
+            more = _Use(len(found), sum(found))
             whole.samples += more.samples
             whole.bytes += more.bytes
-            held = self._tenants.get(tenant, _Use())
+            held = self._tenants.get(tenant, _NOTHING)
             sharers = len(self._tenants) + (tenant not in self._tenants)
             _check(
                 held, more, self._tenant_limit, sharers / max(1, workers), "this tenant's share of the queue"

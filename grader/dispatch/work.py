@@ -10,6 +10,7 @@ from typing import Any
 
 from grader.dispatch import events
 from grader.dispatch.contract import Batch, VerdictFields
+from grader.dispatch.plans import Plan
 from grader.errors import GraderError, InfrastructureError, OverloadedError, SuiteError
 from grader.judge.stream import Raised
 from grader.limits import Limits
@@ -137,9 +138,8 @@ class Sample:
 
     request: Request
     program: Program
-    task: Task
+    plan: Plan
     assembly: Assembly | None = None
-    part_costs_s: tuple[float, ...] = ()
     numbers: dict[int, int] = field(default_factory=dict)  # the job's number, by part
     judged: bool = False
 
@@ -164,7 +164,7 @@ class Grading(Work):
         return Grade(
             number,
             sample.program,
-            sample.task,
+            sample.plan.light,
             request.batch.suite.sha256,
             request.policy,
             part,
@@ -194,7 +194,7 @@ class Grading(Work):
         """Nothing: the request itself is told."""
 
     def _unjudged(self, outcome: events.Outcome, stamp: Mapping[str, Any]) -> VerdictFields:
-        program, task, policy = self.sample.program, self.sample.task, self.sample.request.policy
+        program, task, policy = self.sample.program, self.sample.plan.light, self.sample.request.policy
         if isinstance(outcome, events.Violation):
             raised = Raised("BrokeItsCell", f"its sandbox ended with it {outcome.attempts} times", 0)
             status = Status.SECURITY_VIOLATION

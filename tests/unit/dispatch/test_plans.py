@@ -29,7 +29,7 @@ class _Plans(plans.Plans):
         if task.task_id.startswith("broken"):
             raise SuiteError("its expected answers are damaged")
         self.made.append((task.task_id, policy.limits.time_floor_s))
-        return plans.Plan(task, 0.0, (), (), {}, 0.0)
+        return plans.Plan(task.task_id, task, 0.0, (), (), {}, 0.0)
 
     def kept(self) -> list[tuple[str, float]]:
         floors = {kind: policy.limits.time_floor_s for (_, policy), kind in self._kinds.items()}
