@@ -21,7 +21,7 @@ from grader.errors import CellLostError
 from grader.sandbox import liveness
 from grader.sandbox.runner import wire
 
-_READ_BYTES = 1 << 20
+_READ_BYTES = 1 << 16  # what a pipe holds; see grader.worker.link
 _START_TIMEOUT_S = 60.0
 _PING_AFTER_S = 0.5  # of silence
 _LATE_S = 1.5  # for an answer to a ping: time to look whether the cell has been stopped

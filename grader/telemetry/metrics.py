@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import platform
 import time
-from collections import Counter as Counted
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -119,17 +118,19 @@ class Metrics:
         """
         of = self._of_suite(suite if suite in self._suites else OTHER)
         of.end_to_end.observe(end_to_end_s, len(verdicts))
-        for status, count in Counted(verdict["status"] for verdict in verdicts).items():
-            of.verdicts[status if status in _STATUSES else OTHER].inc(count)
+        statuses: dict[str, int] = {}
         for verdict in verdicts:
+            status = verdict["status"]
+            statuses[status] = statuses.get(status, 0) + 1
             if verdict["cached"]:
                 of.cache_hits.inc()
-                continue
-            if verdict["status"] != _UNJUDGED:
+            elif status != _UNJUDGED:
                 wall_s = verdict["wall_s"]
                 of.queue_wait.observe(max(0.0, end_to_end_s - wall_s))
                 of.wall.observe(wall_s)
                 of.cpu.observe(verdict["cpu_s"])
+        for status, count in statuses.items():
+            of.verdicts[status if status in _STATUSES else OTHER].inc(count)
 
     def run(
         self, ended: str, end_to_end_s: float, *, wall_s: float | None = None, cpu_s: float | None = None
