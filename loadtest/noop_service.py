@@ -121,7 +121,12 @@ async def _verdict(program: Program, batch: Batch) -> VerdictFields | None:
             status = Status.WRONG_ANSWER
     passed = status is Status.PASSED
     groups = batch.groups or ()
-    outcome = {"status": status.value, "passed": int(passed), "total": 1, "first_failed": None if passed else 0}
+    outcome = {
+        "status": status.value,
+        "passed": int(passed),
+        "total": 1,
+        "first_failed": None if passed else 0,
+    }
     return {
         "task_id": program.task_id,
         "sample_id": program.sample_id,

@@ -232,14 +232,14 @@ class Driver:
             await self.add(request, batch.programs)
             missing = len(batch.programs)
             while missing:
-                await news.wait()
-                news.clear()
-                if done:
-                    missing -= len(done)
-                    verdicts, done = done, []
-                    yield verdicts
-                elif failed:
+                while not (done or failed):
+                    news.clear()
+                    await news.wait()
+                if not done:
                     raise failed[0]
+                missing -= len(done)
+                verdicts, done = done, []
+                yield verdicts
         finally:
             self.finish(request)
 

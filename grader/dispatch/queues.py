@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -345,12 +345,10 @@ class Deadlines:
             heappop(self._heap)
         return self._heap[0] if self._heap else None
 
-    def due(self, now: float) -> list[Entry]:
-        """Return the items whose deadline is not later than ``now``; the caller takes each of them out."""
-        first = self.next()
-        if first is None or first > now:
-            return []
-        return [entry for at, bucket in self._buckets.items() if at <= now for entry in bucket.values()]
+    def due(self, now: float) -> Iterator[Entry]:
+        """Yield the items whose deadline is not later than ``now``; the caller takes each of them out."""
+        while (first := self.next()) is not None and first <= now:
+            yield from list(self._buckets[first].values())
 
     def _tidy(self) -> None:
         if len(self._heap) > 2 * len(self._buckets) + 64:
