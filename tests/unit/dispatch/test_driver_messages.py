@@ -15,7 +15,7 @@ from grader.errors import InfrastructureError
 from grader.limits import Limits
 from grader.suites.inline import inline_suite, inline_task
 from grader.worker.execution import Executed, Execution
-from grader.worker.messages import Grade, Graded, Prepare, Prepared, Ran
+from grader.worker.messages import Cancel, Grade, Graded, Prepare, Prepared, Ran
 from grader.worker.program import Program
 
 
@@ -37,7 +37,7 @@ class RecordingPool:
         """Nothing is there to be ended."""
 
     def send(self, worker: str, messages: Sequence[Any]) -> None:
-        self.sent.append([message.number for message in messages])
+        self.sent.append([message.number for message in messages if not isinstance(message, Cancel)])
         self.jobs += messages
 
     def demand(self, jobs: int) -> None:
