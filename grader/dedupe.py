@@ -39,8 +39,7 @@ class _Family:
     """Programs of one task with one identity: what is known of them, what runs, and what waits for that.
 
     ``holders`` counts the deduplicators that have admitted one of them. ``outline``, ``tree`` and ``texts`` are its
-    names; the tree of ``source`` is asked for when there is another program of this outline. Most programs are alone,
-    and fail or wait for nothing: what is None is made when it is needed.
+    names; the tree of ``source`` is asked for when there is another program of this outline.
     """
 
     outline: _Key
@@ -48,15 +47,10 @@ class _Family:
     tree: str | None = None
     texts: list[_Key] = field(default_factory=list)
     passed: VerdictFields | None = None
-    failed: dict[str, VerdictFields] | None = None
-    running: set[str] | None = None
-    waiting: list[tuple[Deduplicator, Program, str]] | None = None
+    failed: dict[str, VerdictFields] = field(default_factory=dict)
+    running: set[str] = field(default_factory=set)
+    waiting: list[tuple[Deduplicator, Program, str]] = field(default_factory=list)
     holders: int = 0
-
-    def ended(self, exact: str) -> None:
-        """Take that the program of this text does not run any more."""
-        if self.running:
-            self.running.discard(exact)
 
 
 class Families:
@@ -212,24 +206,24 @@ class Deduplicator:
         family, exact = self._running.pop(verdict["sample_id"], (None, ""))
         if family is None:
             return
-        family.ended(exact)
+        family.running.discard(exact)
         if verdict["status"] == Status.PASSED:
             family.passed = verdict
         elif verdict["status"] != Status.INFRASTRUCTURE_ERROR or broken_tests(verdict) is not None:
-            family.failed = family.failed or {}
             family.failed[exact] = verdict
         self._release(family)
 
     def leave(self) -> None:
         """Have nothing to do with others any more: what runs here will not be settled, and what waits is dropped."""
-        for family in self._held if self.waiting else ():
-            waiting = family.waiting or []
-            family.waiting = [one for one in waiting if one[0] is not self]
-            self._families.waiting -= len(waiting) - len(family.waiting)
+        for family in self._held:
+            mine = sum(waiting[0] is self for waiting in family.waiting)
+            if mine:
+                family.waiting = [waiting for waiting in family.waiting if waiting[0] is not self]
+                self._families.waiting -= mine
         self.waiting = 0
         running, self._running = self._running, {}
         for family, exact in running.values():
-            family.ended(exact)
+            family.running.discard(exact)
         for family, _ in running.values():
             self._release(family)
         held, self._held = self._held, set()
@@ -239,9 +233,7 @@ class Deduplicator:
                 self._families.forget(family)
 
     def _release(self, family: _Family) -> None:
-        waiting, family.waiting = family.waiting, None
-        if not waiting:
-            return
+        waiting, family.waiting = family.waiting, []
         self._families.waiting -= len(waiting)
         others = set()
         for whose, program, exact in waiting:
@@ -253,14 +245,13 @@ class Deduplicator:
             whose._on_released()
 
     def _place(self, family: _Family, program: Program, exact: str) -> None:
-        known = family.passed or (family.failed and family.failed.get(exact))
-        if known:
+        known = family.passed or family.failed.get(exact)
+        if known is not None:
             self.copies.append(_copy(known, program))
-        elif family.running and (exact in family.running or not family.failed):
+        elif exact in family.running or (family.running and not family.failed):
             # Once one of the family has failed, each other text has to run for its own error anyway.
             self._wait(family, program, exact)
         else:
-            family.running = family.running or set()
             family.running.add(exact)
             self._running[program.sample_id] = (family, exact)
             self.runnable.append(program)
@@ -269,7 +260,6 @@ class Deduplicator:
         if self._families.waiting >= self._families.most_waiting:
             self.runnable.append(program)
             return
-        family.waiting = family.waiting or []
         family.waiting.append((self, program, exact))
         self.waiting += 1
         self._families.waiting += 1

@@ -50,7 +50,6 @@ class Bench:
     def __init__(self, shape: Shape, samples: int, workers: int) -> None:
         self._shape = shape
         self._left = samples
-        self._keys = [f"task-{number}" for number in range(min(shape.tasks, samples))]
         self._numbers = itertools.count()
         self._requests = itertools.count()
         self._machine = Dispatcher(DispatcherConfig(max_samples=10_000_000, tenant_share=1.0))
@@ -79,21 +78,16 @@ class Bench:
                 self.fill()
 
     def _items(self, request: int, count: int) -> list[Item]:
-        # As in the driver, the items of a request share what is the same for all of them.
-        tenant, name, deadline = (
-            f"tenant-{request % self._shape.tenants}",
-            f"request-{request}",
-            1e9 + request,
-        )
+        tenant = f"tenant-{request % self._shape.tenants}"
         return [
             Item(
                 number=number,
-                request_id=name,
+                request_id=f"request-{request}",
                 tenant=tenant,
-                task_key=self._keys[number % self._shape.tasks],
+                task_key=f"task-{number % self._shape.tasks}",
                 size_bytes=500,
                 cost_s=_CPU_S,
-                deadline=deadline,
+                deadline=1e9 + request,
             )
             for number in itertools.islice(self._numbers, count)
         ]

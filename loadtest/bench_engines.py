@@ -4,7 +4,7 @@
 
 Each file is measured by itself; without --suite one with "mbpp" in its name is graded against MBPP+, others against
 HumanEval+. With --at-most the exit code is 1 where Ray needs more than so many times the local engine's wall-clock time
-for a file, in the median of the turns.
+for a file.
 
 The engines take turns, so that a machine that is slow for a while is slow for both. Their workers are ready, and
 expected answers made, before the clock starts. Verdicts must be equal. What all processes of an engine use of the
@@ -132,7 +132,7 @@ def _cpu_s() -> float:
 
 
 def _show(name: str, samples: int, workers: int, found: dict[str, list[Timing]]) -> float:
-    """Print what was measured for a file; returns the median of the turns' ratios of wall-clock time."""
+    """Print what was measured for a file; returns the ratio of the engines' medians of wall-clock time."""
     medians = {
         engine: statistics.median(timing.wall_s for timing in timings) for engine, timings in found.items()
     }
@@ -145,14 +145,13 @@ def _show(name: str, samples: int, workers: int, found: dict[str, list[Timing]])
             f"  {engine:5} {samples / medians[engine]:7.1f} samples/s   wall {medians[engine]:.2f} s "
             f"({walls[0]:.2f} to {walls[-1]:.2f})   CPU {cpu:.2f} s, of that in programs {programs:.2f} s"
         )
-    # Of each turn by itself: its two runs are near to each other in time, and a neighbour of the machine meets both.
-    of_turns: dict[str, float] = {}
     for what, field in (("wall", "wall_s"), ("CPU", "cpu_s")):
         pairs = zip(found["local"], found["ray"], strict=True)
         ratios = [getattr(ray, field) / getattr(local, field) for local, ray in pairs]
-        of_turns[what] = statistics.median(ratios)
-        print(f"  ray / local: {what} {of_turns[what]:.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
-    return of_turns["wall"]
+        print(
+            f"  ray / local: {what} {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+        )
+    return medians["ray"] / medians["local"]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from grader.worker.execution import Executed, Execution
 from grader.worker.program import Program
 
 VerdictFields = dict[str, Any]
+Verdicts = list[VerdictFields]
 Priority = Literal["interactive", "background"]
 
 
@@ -63,7 +64,7 @@ class Grading(Protocol):
     async def close(self) -> None:
         """End every worker and destroy every cell."""
 
-    def grade(self, batch: Batch) -> AsyncIterator[list[VerdictFields]]:
+    def grade(self, batch: Batch) -> AsyncIterator[Verdicts]:
         """Yield one verdict (fields of ``schema.Verdict``) a program, in the order in which they are done; those that
         are done at the same time together, since each step costs as much as what is done with a verdict.
 

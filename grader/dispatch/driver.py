@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from grader.dispatch import events
-from grader.dispatch.contract import Batch, PoolState, VerdictFields
+from grader.dispatch.contract import Batch, PoolState, VerdictFields, Verdicts
 from grader.dispatch.plans import Plans, task_key
 from grader.dispatch.reports import Reports
 from grader.dispatch.state import Dispatcher, DispatcherConfig
@@ -214,9 +214,9 @@ class Driver:
                 del self._work[item.number]
             raise
 
-    async def grade(self, batch: Batch) -> AsyncIterator[list[VerdictFields]]:
+    async def grade(self, batch: Batch) -> AsyncIterator[Verdicts]:
         """Yield one verdict a program, in the order in which they are done; see ``contract.Grading``."""
-        done: list[VerdictFields] = []
+        done: Verdicts = []
         failed: list[GraderError] = []
         news = asyncio.Event()
 

@@ -37,7 +37,7 @@ class LazyHeap(Generic[T]):
             self._drop_stale()
 
     def push_least(self, value: T) -> None:
-        """Do as ``push`` does for the value that is the least, in one step with dropping it where it was."""
+        """Do as ``push`` does; where the value was the least, it is dropped there in the same step."""
         heap = self._heap
         key = self._key_of(value)
         if key is not None and heap and heap[0][2] is value:

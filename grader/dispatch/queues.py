@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort_left
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heapify, heappop, heappush
@@ -55,7 +56,8 @@ class Entry:
 
 class _Request:
     """A request's waiting items, the most expensive first, so that the longest do not begin last; of those that cost
-    the same, the one that came first. Most requests come in one piece, which is sorted once."""
+    the same, the one that came first. Most requests come in one piece, which is sorted once; what comes later is put
+    in its place."""
 
     __slots__ = ("_new", "_sorted", "live")
 
@@ -73,7 +75,7 @@ class _Request:
 
     def pop(self) -> Entry:
         if self._new:
-            self._sort()
+            self._place_new()
         self.live -= 1
         while True:
             entry = self._sorted.pop()
@@ -86,13 +88,15 @@ class _Request:
             self._sorted = [entry for entry in self._sorted if entry.queued]
             self._new = [entry for entry in self._new if entry.queued]
 
-    def _sort(self) -> None:
-        found, self._new = self._new, []
-        if self._sorted or len(found) > 1:
-            found = [*reversed(self._sorted), *found]
-            found.sort(key=_COST, reverse=True)  # which leaves those that cost the same as they are
-            found.reverse()
-        self._sorted = found
+    def _place_new(self) -> None:
+        new, self._new = self._new, []
+        if self._sorted:
+            for entry in new:
+                insort_left(self._sorted, entry, key=_COST)
+        else:
+            new.sort(key=_COST, reverse=True)  # which leaves those that cost the same as they are
+            new.reverse()
+            self._sorted = new
 
 
 class _Lane:
@@ -289,7 +293,7 @@ class FairQueue:
             flow.owed_s = min(flow.owed_s, 0.0)
 
     def _settle(self, flow: _Flow) -> None:
-        """Put a flow where it belongs after it has lost an item: the one whose turn it is, or its last."""
+        """Put a flow where it belongs after it has lost an item because it was its turn, or has lost its last one."""
         if not self._live:
             self._flows.clear()
             self._waiting.clear()

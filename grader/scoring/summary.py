@@ -15,7 +15,6 @@ from grader.status import Status
 from grader.version import __version__
 
 Estimator = Callable[[int, int, int], float]
-_PASSED, _UNJUDGED = Status.PASSED.value, Status.INFRASTRUCTURE_ERROR.value
 
 
 @dataclass(slots=True)
@@ -65,12 +64,12 @@ class Tally:
         task = self._tasks.get(task_id)
         if task is None:
             task = self._tasks[task_id] = _TaskTally(0, [0] * len(self.groups))
-        if status == _UNJUDGED:
+        if status == Status.INFRASTRUCTURE_ERROR:
             return
         task.judged += 1
         results = verdict["groups"]
         for number, group in enumerate(self.groups):
-            if group in results and (results[group] or {}).get("status") != _PASSED:
+            if group in results and (results[group] or {}).get("status") != Status.PASSED:
                 break
             task.passed[number] += 1
 

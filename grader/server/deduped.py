@@ -10,11 +10,10 @@ from dataclasses import replace
 from typing import cast
 
 from grader.dedupe import Deduplicator, Families
-from grader.dispatch.contract import Batch, VerdictFields
+from grader.dispatch.contract import Batch, Verdicts
 from grader.errors import OverloadedError
 from grader.worker.program import Program
 
-Verdicts = list[VerdictFields]
 Grade = Callable[[Batch], AsyncIterator[Verdicts]]
 # A program may have to be parsed for its identity, which takes about 0.2 ms: more of them than this go to a thread.
 _IDENTIFIED_AT_ONCE = 4

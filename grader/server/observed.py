@@ -12,7 +12,7 @@ import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from grader.dispatch.contract import Batch, PoolState, VerdictFields
+from grader.dispatch.contract import Batch, PoolState, VerdictFields, Verdicts
 from grader.errors import GraderError, OverloadedError
 from grader.server.service import Service, service_of
 from grader.status import Status
@@ -26,8 +26,6 @@ from grader.worker.grading import BROKEN_TESTS
 _log = structlog.get_logger("grader.server")
 
 _STATE_EVERY_S = 1.0
-
-Verdicts = list[VerdictFields]
 
 metrics_router = APIRouter(tags=["health"])
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from fastapi import APIRouter, Request
 
 from grader.dedupe import Families
-from grader.dispatch.contract import Batch, Grading, VerdictFields
+from grader.dispatch.contract import Batch, Grading, Verdicts
 from grader.server.deduped import grade_once
 from grader.server.settings import ServerSettings
 from grader.server.suites import Suites
@@ -55,7 +55,7 @@ class Service:
         finally:
             self.active -= 1
 
-    def grade(self, batch: Batch, *, once: bool = False) -> AsyncGenerator[list[VerdictFields], None]:
+    def grade(self, batch: Batch, *, once: bool = False) -> AsyncGenerator[Verdicts, None]:
         """Grade a batch as ``grading.grade`` does, seen by metrics and traces.
 
         ``once``: identical programs of a task are run once, also those of a tenant's batches that are graded at the
@@ -64,7 +64,7 @@ class Service:
         if not once:
             verdicts = self.grading.grade(batch)
             watched = verdicts if self.observer is None else self.observer.watched(batch, verdicts)
-            return cast("AsyncGenerator[list[VerdictFields], None]", watched)
+            return cast("AsyncGenerator[Verdicts, None]", watched)
         graded = grade_once(self.grade, batch, self.families)
         return graded if self.observer is None else self.observer.copies(batch, graded)
 

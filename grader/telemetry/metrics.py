@@ -48,7 +48,6 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 CLIENT_GONE = "gone"
 _STATUSES = frozenset(map(str, Status))
-_UNJUDGED = Status.INFRASTRUCTURE_ERROR.value
 
 
 class Pool(Protocol):
@@ -113,8 +112,8 @@ class Metrics:
         """Count verdicts (fields of ``schema.Verdict``) that came at the same time, and observe their times.
 
         ``end_to_end_s``: seconds from the request to the verdicts; a program had waited for those in which it was not
-        graded. Only the end to end is observed of a cached verdict, whose program's time was spent, and counted, once,
-        and of one that could not be graded.
+        graded. Of a cached verdict only the end to end is observed: its program's time was spent, and counted, once.
+        One that could not be graded has waited, perhaps until its deadline, but has no times of grading.
         """
         of = self._of_suite(suite if suite in self._suites else OTHER)
         of.end_to_end.observe(end_to_end_s, len(verdicts))
@@ -124,10 +123,10 @@ class Metrics:
             statuses[status] = statuses.get(status, 0) + 1
             if verdict["cached"]:
                 of.cache_hits.inc()
-            elif status != _UNJUDGED:
-                wall_s = verdict["wall_s"]
-                of.queue_wait.observe(max(0.0, end_to_end_s - wall_s))
-                of.wall.observe(wall_s)
+                continue
+            of.queue_wait.observe(max(0.0, end_to_end_s - verdict["wall_s"]))
+            if status != Status.INFRASTRUCTURE_ERROR:
+                of.wall.observe(verdict["wall_s"])
                 of.cpu.observe(verdict["cpu_s"])
         for status, count in statuses.items():
             of.verdicts[status if status in _STATUSES else OTHER].inc(count)

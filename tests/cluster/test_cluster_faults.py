@@ -24,6 +24,7 @@ class Bench:
 
     nodes: harness.Nodes
     engine: BlockingEngine
+    replaced: int = 0  # nodes that ended although nothing had struck them
 
     @property
     def ready(self) -> int:
@@ -43,13 +44,19 @@ class Bench:
         for node in self.nodes.workers:
             if not node.has_a_running_raylet():
                 node.kill()
+        self.add_missing()
         harness.wait_until(self.is_whole, self.described)
 
     def is_whole(self) -> bool:
-        # Each time anew: a node ends by itself when the head has, on a busy machine, not heard of it for a while.
-        for _ in range(_WORKERS - len(self.nodes.workers)):
-            self.nodes.add()
+        # A node ends by itself when the head has, on a busy machine, not heard of it for a while.
+        self.replaced += self.add_missing()
         return self.ready == _WORKERS and all(self.homes())
+
+    def add_missing(self) -> int:
+        missing = _WORKERS - len(self.nodes.workers)
+        for _ in range(missing):
+            self.nodes.add()
+        return missing
 
     def homes(self) -> list[set[int]]:
         """The actors of each node that have a worker which is ready."""
@@ -226,5 +233,5 @@ def test_a_fault_changes_no_verdict(
         print(
             f"\n{fault}: {len(run.retried)} graded again, no verdict for {gap:.1f} s at the most, "
             f"the last {run.came_at[-1] - run.at:.1f} s after it, all workers back after "
-            f"{time.monotonic() - run.at:.1f} s"
+            f"{time.monotonic() - run.at:.1f} s; nodes that ended by themselves so far: {bench.replaced}"
         )

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grader.dispatch.costs import TaskCosts
 from grader.dispatch.events import Finished, Item, Lost, Send, Submit, WorkerReady, WorkerSilent
+from grader.dispatch.queues import Entry, FairQueue
 from grader.dispatch.state import Dispatcher, DispatcherConfig
 
 ONE_BY_ONE = {"min_in_flight": 1, "batch_s": 0.001}
@@ -300,3 +302,56 @@ def test_nothing_is_put_behind_a_long_item(make_desk):
     assert len(desk.at["b"]) == 1
     desk.finish("b", desk.at["b"][0])
     assert len(desk.at["a"]) == len(desk.at["b"]) == 1
+
+
+# -- within a request
+
+
+def _entry(number, cost_s):
+    return Entry(Item(number=number, request_id="r", tenant="t", task_key="k"), TaskCosts(), cost_s)
+
+
+def _queue():
+    return FairQueue(lambda entry: 1.0, background_share=0.1, idle_credit_s=0.25)
+
+
+@given(st.lists(st.one_of(st.integers(0, 3), st.sampled_from(["pop", "remove"])), max_size=80))
+def test_a_request_is_served_from_the_most_expensive_to_the_cheapest_whenever_items_come(steps):
+    queue, waiting = _queue(), []
+    for number, step in enumerate(steps):
+        # Of those that cost the same, the one that came first.
+        due = max(waiting, key=lambda entry: (entry.cost_s, -entry.item.number), default=None)
+        if step == "pop":
+            assert queue.pop() is due
+        elif step == "remove" and waiting:
+            due = waiting[len(waiting) // 2]
+            queue.remove(due)
+        elif isinstance(step, int):
+            due = None
+            waiting.append(_entry(number, float(step)))
+            queue.push(waiting[-1])
+        if due is not None:
+            waiting.remove(due)
+    assert len(queue) == len(waiting)
+
+
+class _Counted(float):
+    """A cost that counts how often it is compared."""
+
+    compared = 0
+
+    def __lt__(self, other):
+        _Counted.compared += 1
+        return float.__lt__(self, other)
+
+
+def test_an_item_that_comes_late_is_not_compared_with_all_that_wait():
+    queue = _queue()
+    for number in range(10_000):
+        queue.push(_entry(number, _Counted(number % 100)))
+    queue.pop()
+    _Counted.compared = 0
+    for number in range(10_000, 10_010):
+        queue.push(_entry(number, _Counted(50)))
+        queue.pop()
+    assert _Counted.compared < 10 * 40

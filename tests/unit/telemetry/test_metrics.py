@@ -40,7 +40,8 @@ def busy() -> Metrics:
     """Metrics that have seen something of everything."""
     metrics = Metrics(suites=["humaneval+"], tenants=["trainers"])
     metrics.verdicts([VERDICT, {**VERDICT, "cached": True}], suite="humaneval+", end_to_end_s=0.75)
-    metrics.verdicts([{**VERDICT, "status": Status.INFRASTRUCTURE_ERROR}], suite="inline", end_to_end_s=1)
+    unjudged = {**VERDICT, "status": Status.INFRASTRUCTURE_ERROR, "wall_s": 0.0, "cpu_s": 0.0}
+    metrics.verdicts([unjudged], suite="inline", end_to_end_s=60)
     metrics.request("/v1/grade", "POST", 200, 0.8)
     metrics.request("/v1/grade", "POST", 0, 0.1)
     metrics.refused("/v1/grade")
@@ -66,11 +67,14 @@ def test_verdicts_and_their_times() -> None:
     assert found["grader_verdicts_total"]["infrastructure_error inline"] == 1
     assert found["grader_cache_hits_total"]["humaneval+"] == 1
     assert found["grader_end_to_end_seconds_count"] == {"humaneval+": 2, "inline": 1}
-    assert found["grader_end_to_end_seconds_sum"] == {"humaneval+": 1.5, "inline": 1}
+    assert found["grader_end_to_end_seconds_sum"] == {"humaneval+": 1.5, "inline": 60}
     for name, total in (("queue_wait", 0.5), ("grading_wall", 0.25), ("grading_cpu", 0.1)):
         assert found[f"grader_{name}_seconds_sum"]["humaneval+"] == total
-        # A cached verdict was not run, and one that could not be graded has no times worth showing.
+        # A cached verdict was not run.
         assert found[f"grader_{name}_seconds_count"]["humaneval+"] == 1
+    # One that waited until its deadline is what an alert on the wait is for; it has no times of grading.
+    assert found["grader_queue_wait_seconds_sum"]["inline"] == 60
+    for name in ("grading_wall", "grading_cpu"):
         assert found[f"grader_{name}_seconds_count"].get("inline", 0) == 0
 
 
