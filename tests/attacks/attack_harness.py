@@ -169,6 +169,14 @@ class Harness:
         assert verdict["passed"], (verdict["status"], verdict["error"])
         assert verdict["attempts"] == 1
 
+    @staticmethod
+    def must_be_harmless_text(error: dict[str, Any] | None) -> None:
+        """Fail where an error's words, which go into terminals, logs and JSON, are long or have control characters."""
+        for name, longest in (("type", 100), ("message", 300)) if error else ():
+            text = error[name]
+            assert len(text) <= longest, f"{name} of {len(text)} characters"
+            assert all(letter.isprintable() or letter == "\n" for letter in text), f"{name} {text!r}"
+
     def withstand(self, attack: Attack) -> dict[str, Any]:
         """Grade an attack; fail if it passes, or leaves or breaks anything."""
         before, memory_before = self.state(), self.worker_memory()
@@ -181,6 +189,7 @@ class Harness:
             verdict["error"],
             verdict["stdout_tail"],
         )
+        self.must_be_harmless_text(verdict["error"])
         assert verdict["attempts"] == 1, "it cost the cell"
         assert verdict["cpu_s"] <= attack.steps * self.backend.limits.time_floor_s + 1.0
         # Who reads a flood works as long as the program does that writes it.

@@ -69,6 +69,12 @@ _forge("non-blocking-channel", "Our writes then fail half-way.",
 _forge("raised", "An exception that nobody raised.",
        "say(frame('X', marshal.dumps(('ValueError', 'x', 1), 2))); time.sleep(60)", RUNTIME)  # fmt: skip
 _forge(
+    "raised-text",
+    "Its words, longer than the runner lets them be, and with control sequences.",
+    "say(frame('X', marshal.dumps(('\\x1b[2J' + 'T' * 500, '\\x1b]0;title\\x07' * 100, 1), 2))); time.sleep(60)",
+    RUNTIME,
+)
+_forge(
     "raised-junk",
     "An exception that is no exception.",
     "say(frame('X', b'\\xff' * 100)); os._exit(0)",
