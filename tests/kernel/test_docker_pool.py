@@ -231,7 +231,11 @@ def test_a_daemon_that_goes_away_before_it_has_answered_leaves_no_container(dock
     original = getattr(sdk.APIClient, step)
 
     def cut_off(self, *arguments, **options):
-        original(self, *arguments, **options)
+        answer = original(self, *arguments, **options)
+        if step == "attach_socket":  # the SDK's objects around a connection keep each other, and it, alive
+            answer._sock.close()
+            answer._response.close()
+            answer.close()
         raise {"create_container": ConnectionError, "attach_socket": AttributeError}[step]("no raw socket")
 
     monkeypatch.setattr(sdk.APIClient, step, cut_off)
