@@ -11,10 +11,11 @@ from grader.dispatch.queues import Entry
 class Worker:
     """One worker. ``held`` are its items, the oldest first, ``load_s`` their estimated cost in CPU seconds.
 
-    ``wants`` says that there is room for more; ``silent`` that it gives no sign of life.
+    ``wants`` says that there is room for more; ``silent`` that it gives no sign of life. ``since`` is when it last
+    ended an item, or got one after having none; ``stuck`` that this was long ago, so that it gets nothing more.
     """
 
-    __slots__ = ("held", "load_s", "name", "node", "silent", "wants")
+    __slots__ = ("held", "load_s", "name", "node", "silent", "since", "stuck", "wants")
 
     def __init__(self, name: str, node: str) -> None:
         self.name = name
@@ -23,11 +24,17 @@ class Worker:
         self.load_s = 0.0
         self.wants = True
         self.silent = False
+        self.since = 0.0
+        self.stuck = False
 
     @property
     def open(self) -> bool:
         """Whether it is to be given items."""
-        return self.wants and not self.silent
+        return self.wants and not self.silent and not self.stuck
+
+
+def _load_of(worker: Worker) -> float | None:
+    return worker.load_s if worker.open else None
 
 
 class Crew:
@@ -35,7 +42,7 @@ class Crew:
 
     So fast items travel in batches, and slow ones one by one. A worker gets up to ``min_in_flight`` items, so that it
     does not wait for the next one to arrive, but nothing on top of ``alone_s``: what waits behind that could be begun
-    elsewhere.
+    elsewhere. It is taken back from one that turns out to be ``stuck``. ``now`` is the time, in seconds.
     """
 
     def __init__(self, batch_s: float, min_in_flight: int, alone_s: float) -> None:
@@ -43,10 +50,11 @@ class Crew:
         self._alone_s = alone_s
         self._min_in_flight = min_in_flight
         self._workers: dict[str, Worker] = {}
-        self._by_load: LazyHeap[Worker] = LazyHeap(lambda worker: worker.load_s if worker.open else None)
+        self._by_load: LazyHeap[Worker] = LazyHeap(_load_of)
         self._changed: dict[Worker, None] = {}  # since they were last looked for, in this order
         self._reachable = 0
         self.running = 0
+        self.now = 0.0
 
     def __len__(self) -> int:
         """How many workers there are."""
@@ -87,8 +95,36 @@ class Crew:
             self._reachable += -1 if silent else 1
             self._by_load.push(worker)
 
+    def find_stuck(self, after_s: float) -> tuple[list[Worker], float | None]:
+        """Note which workers have been at an item for ``after_s``, and get nothing more until they have ended it.
+
+        Returns those that are newly so, and when the next may be; None if that cannot be. A silent worker's items are
+        hedged instead. O(workers).
+        """
+        found, next_at = [], None
+        for worker in self._workers.values():
+            if not worker.held or worker.stuck:
+                continue
+            at = worker.since + after_s
+            if at <= self.now and not worker.silent:
+                worker.stuck = True
+                found.append(worker)
+            elif next_at is None or at < next_at:
+                next_at = at
+        return found, next_at
+
+    def take_back(self, worker: Worker) -> list[Entry]:
+        """Take from a stuck worker what waits behind the item that it is at, but for copies; return that."""
+        waiting = [entry for entry in list(worker.held.values())[1:] if len(entry.holders) == 1]
+        for entry in waiting:
+            self.release(worker, entry)
+        worker.stuck = True
+        return waiting
+
     def hold(self, worker: Worker, entry: Entry) -> None:
         """Note that a worker has an item."""
+        if not worker.held:
+            worker.since = self.now
         worker.held[entry.item.number] = entry
         worker.load_s += entry.charge_s
         self.running += not entry.holders
@@ -98,6 +134,8 @@ class Crew:
     def release(self, worker: Worker, entry: Entry) -> None:
         """Note that a worker has an item no more."""
         del worker.held[entry.item.number]
+        worker.since = self.now
+        worker.stuck = False
         # Sums of floats do not end at 0 by themselves.
         worker.load_s = worker.load_s - entry.charge_s if worker.held else 0.0
         others = len(entry.holders) > 1

@@ -93,10 +93,11 @@ class _Request:
         if self._sorted:
             for entry in new:
                 insort_left(self._sorted, entry, key=_COST)
-        else:
+            return
+        if len(new) > 1:
             new.sort(key=_COST, reverse=True)  # which leaves those that cost the same as they are
             new.reverse()
-            self._sorted = new
+        self._sorted = new
 
 
 class _Lane:
@@ -349,8 +350,11 @@ class Deadlines:
             heappop(self._heap)
         return self._heap[0] if self._heap else None
 
-    def due(self, now: float) -> Iterator[Entry]:
-        """Yield the items whose deadline is not later than ``now``; the caller takes each of them out."""
+    def due(self, now: float) -> Iterable[Entry]:
+        """Return the items whose deadline is not later than ``now``; the caller takes each of them out."""
+        return self._due(now) if self._heap and self._heap[0] <= now else ()
+
+    def _due(self, now: float) -> Iterator[Entry]:
         while (first := self.next()) is not None and first <= now:
             yield from list(self._buckets[first].values())
 

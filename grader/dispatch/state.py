@@ -71,6 +71,7 @@ class Dispatcher:
         self._room = Room(config.max_samples, config.max_bytes, config.tenant_share)
         self._crew = Crew(config.batch_s, config.min_in_flight, config.alone_s)
         self._to_hedge: dict[int, Entry] = {}
+        self._look_at: float | None = None  # which workers are stuck
         self._retries: Counter[str] = Counter()
         self._out: list[Instruction] = []
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -101,8 +102,11 @@ class Dispatcher:
         refused, comes alone."""
         out: list[Instruction] = []
         self._out = out
+        self._crew.now = now
         for event in events:
             self._handlers[type(event)](event)
+        if self._look_at is not None and self._look_at <= now:
+            self._take_back()
         for entry in self._deadlines.due(now):
             self._drop_waiting(entry, Expired())
         if self._to_hedge or self._queue:
@@ -112,9 +116,10 @@ class Dispatcher:
     # -- what is known, for metrics and the driver
 
     def next_wake(self, now: float) -> float | None:
-        """Return the time at which a Tick is needed unless another event comes first: the next deadline."""
-        wake = self._deadlines.next()
-        return None if wake is None else max(wake, now)
+        """Return the time at which a Tick is needed unless another event comes first: because of the next deadline, or
+        to see which workers are stuck."""
+        times = [at for at in (self._deadlines.next(), self._look_at) if at is not None]
+        return max(min(times), now) if times else None
 
     def queued(self) -> Mapping[tuple[str, Priority], int]:
         """Return how many items wait, by tenant and priority; O(tenants)."""
@@ -244,6 +249,22 @@ class Dispatcher:
         self._crew.set_silent(worker, silent=False)
         self._unhedge(event.worker)
 
+    def _take_back(self) -> None:
+        """Take back what waits behind an item that takes long: another worker may begin it, this one when it can go on.
+
+        A worker that has begun it meanwhile does so in vain.
+        """
+        after_s = self._config.stuck_s
+        stuck, next_at = self._crew.find_stuck(after_s)
+        # Not each time that one of many workers could be: looking costs as much as there are workers.
+        self._look_at = next_at and max(next_at, self._crew.now + after_s / 4)
+        for worker in stuck:
+            waiting = self._crew.take_back(worker)
+            if waiting:
+                self._retries["put_back"] += len(waiting)
+                self._out.append(Abandon(worker.name, tuple(entry.item.number for entry in waiting)))
+                self._wait_again(waiting)
+
     def _unhedge(self, name: str) -> None:
         worker = self._crew.get(name)
         for number in worker.held if worker else ():
@@ -332,7 +353,7 @@ class Dispatcher:
         if self._to_hedge:
             self._hedge(sends)
         passed_over: list[Entry] = []
-        while len(passed_over) < _PASSED_OVER:
+        while self._queue and len(passed_over) < _PASSED_OVER:
             least = self._crew.least_loaded()
             entry = self._queue.pop() if least else None
             if least is None or entry is None:
@@ -346,6 +367,8 @@ class Dispatcher:
             self._give(worker, entry, sends)
         if passed_over:
             self._queue.put_back(passed_over)
+        if sends and self._look_at is None:
+            self._look_at = self._crew.now + self._config.stuck_s
         self._out += [Send(worker, tuple(items)) for worker, items in sends.items()]
 
     def _hedge(self, sends: dict[str, list[Item]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from grader.dispatch.events import Item
 from grader.errors import OverloadedError
@@ -65,8 +65,13 @@ class Room:
         if not use.samples:
             del self._tenants[item.tenant]
 
-    def check(self, items: Iterable[Item], workers: int) -> None:
+    def check(self, items: Collection[Item], workers: int) -> None:
         """Raise OverloadedError unless all of these fit; it says when they may."""
+        most, most_bytes = self._tenant_limit
+        if self._all.samples + len(items) <= most and (
+            self._all.bytes + sum([item.size_bytes for item in items]) <= most_bytes
+        ):
+            return  # all of it together is less than one tenant may have
         sizes: dict[str, list[int]] = {}
         for item in items:
             sizes.setdefault(item.tenant, []).append(item.size_bytes)

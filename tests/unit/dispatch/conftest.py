@@ -22,13 +22,18 @@ from grader.dispatch.events import (
 )
 from grader.dispatch.state import Dispatcher, DispatcherConfig
 
+LONG_S = (
+    3600.0  # later than anything that happens here: the machine wakes then to look at what workers are at
+)
+
 
 class Desk:
     """Carries instructions out on paper. ``at`` has every worker's items in the order in which they were sent."""
 
     def __init__(self, **config: Any) -> None:
         # Items of these tests are long, so that one is told from the next; three are put into one worker all the same.
-        self.machine = Dispatcher(DispatcherConfig(**{"alone_s": 3600.0} | config))
+        usual = {"alone_s": LONG_S, "stuck_s": LONG_S}
+        self.machine = Dispatcher(DispatcherConfig(**usual | config))
         self.now = 0.0
         self.at: dict[str, list[int]] = {}
         self.sent: list[tuple[str, int]] = []
@@ -81,6 +86,11 @@ class Desk:
                 assert instruction.number not in self.outcomes, "delivered twice"
                 self.outcomes[instruction.number] = instruction.outcome
         return out
+
+    def next_deadline(self) -> float | None:
+        """When the machine asks to be woken, unless that is to look at what workers are at."""
+        wake = self.machine.next_wake(self.now)
+        return None if wake is None or wake >= LONG_S else wake
 
     def left(self) -> dict[str, int]:
         """What is still in the machine's tables, but for workers and learned costs."""

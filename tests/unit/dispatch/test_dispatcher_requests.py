@@ -189,7 +189,7 @@ def test_what_was_not_started_at_its_deadline_expires(desk):
     desk.workers("a")
     assert desk.at["a"] == never
     assert desk.outcomes[late[0]] == Expired()
-    assert desk.machine.next_wake(8.0) is None
+    assert desk.next_deadline() is None
 
 
 def test_a_wake_that_is_overdue_is_now(desk):
@@ -208,7 +208,7 @@ def test_an_item_that_comes_too_late_expires_at_once(desk):
 def test_what_runs_goes_on_past_its_deadline(desk):
     desk.workers("a")
     (number,) = desk.submit(deadline=5.0)
-    assert desk.machine.next_wake(0.0) is None
+    assert desk.next_deadline() is None
     desk.now = 6.0
     desk.tell(Tick())
     desk.finish("a", number)
@@ -247,7 +247,7 @@ def test_cancel_drops_what_waits_and_abandons_what_runs(make_desk):
     assert out[:2] == [Abandon("a", (mine[0],)), Abandon("b", (mine[1],))]
     assert desk.outcomes == dict.fromkeys(mine, Cancelled())
     assert sorted(desk.at["a"] + desk.at["b"]) == other
-    assert desk.machine.next_wake(0.0) is None
+    assert desk.next_deadline() is None
     desk.finish_all()
     assert desk.left() == {}
 

@@ -39,11 +39,24 @@ MIN_IN_FLIGHT = CONFIG.min_in_flight
 
 
 class Worker:
-    """A worker as the outside world knows it. ``held`` has its items, the oldest first."""
+    """A worker as the outside world knows it. ``held`` has its items, the oldest first.
+
+    ``since`` is when it last lost one, or was given its first; ``stuck`` that what waited there was taken back since.
+    """
 
     def __init__(self):
         self.held: list[int] = []
         self.silent = False
+        self.since = 0.0
+        self.stuck = False
+
+    def may_be_stuck(self, now):
+        return self.stuck or (self.held and now - self.since >= CONFIG.stuck_s)
+
+    def drop(self, numbers, now):
+        for number in numbers:
+            self.held.remove(number)
+        self.since, self.stuck = now, False
 
 
 class Live:
@@ -85,6 +98,7 @@ class DispatcherModel(RuleBasedStateMachine):
                 self.on_deliver(instruction)
         self.cancelling.clear()
         self.finishing = set()
+        self.last_failed = None
 
     def holders(self, number):
         return [name for name, worker in self.workers.items() if number in worker.held]
@@ -92,6 +106,9 @@ class DispatcherModel(RuleBasedStateMachine):
     def on_send(self, send):
         worker = self.workers[send.worker]
         assert not worker.silent, "sent to a silent worker"
+        assert not worker.stuck, "sent to a worker that does not get on"
+        if not worker.held:
+            worker.since = self.now
         for item in send.items:
             live = self.live[item.number]
             assert live.item is item
@@ -109,8 +126,16 @@ class DispatcherModel(RuleBasedStateMachine):
         assert len(worker.held) <= max(MIN_IN_FLIGHT, CONFIG.batch_s / CONFIG.overhead_s) + 1
 
     def on_abandon(self, abandon):
-        for number in abandon.numbers:
-            self.workers[abandon.worker].held.remove(number)
+        worker, numbers = self.workers[abandon.worker], set(abandon.numbers)
+        since = worker.since
+        taken_back = numbers - self.cancelling - self.finishing - {self.last_failed}
+        assert taken_back in (set(), numbers)
+        worker.drop(numbers, self.now)
+        if taken_back:
+            assert worker.held, "all was taken back, also what it is at"
+            assert self.now - since >= CONFIG.stuck_s
+            assert not any(self.holders(number) for number in numbers), "a copy was taken back"
+            worker.stuck = True
 
     def on_deliver(self, deliver):
         number, outcome = deliver.number, deliver.outcome
@@ -209,7 +234,8 @@ class DispatcherModel(RuleBasedStateMachine):
             for number, live in self.live.items()
             if live.item.deadline is not None and not self.holders(number)
         ]
-        assert wake == (max(min(waiting), self.now) if waiting else None)
+        assert wake is None or wake >= self.now
+        assert not waiting or wake <= max(min(waiting), self.now)
         self.tell(Tick())
 
     # -- workers
@@ -257,7 +283,7 @@ class DispatcherModel(RuleBasedStateMachine):
         if name is None:
             return
         worker = self.workers[name]
-        worker.held.remove(number)
+        worker.drop([number], self.now)
         self.finishing = {number}
         self.tell(Finished(name, number, cpu_s))
         assert number in self.outcomes
@@ -269,7 +295,7 @@ class DispatcherModel(RuleBasedStateMachine):
             return
         numbers = data.draw(st.lists(st.sampled_from(held), min_size=1, unique=True))
         worker = self.workers[name]
-        worker.held = [number for number in held if number not in numbers]
+        worker.drop(numbers, self.now)
         self.finishing = set(numbers)
         self.tell(*(Finished(name, number, 0.01) for number in numbers))
         assert self.outcomes.keys() >= set(numbers)
@@ -292,7 +318,7 @@ class DispatcherModel(RuleBasedStateMachine):
         if name is None:
             return
         worker = self.workers[name]
-        worker.held.remove(number)
+        worker.drop([number], self.now)
         self.failed(worker, number, blamed)
         self.tell(Lost(name, number, blamed, "down"))
 
@@ -312,18 +338,29 @@ class DispatcherModel(RuleBasedStateMachine):
     def no_worker_is_idle_while_it_could_work(self):
         waiting = [live for number, live in self.live.items() if not self.holders(number)]
         for worker in self.workers.values():
-            if not worker.silent and len(worker.held) < MIN_IN_FLIGHT:
+            if not worker.silent and not worker.may_be_stuck(self.now) and len(worker.held) < MIN_IN_FLIGHT:
                 reachable = {other for other in self.workers.values() if not other.silent}
                 assert all(worker in live.lost_by and reachable - live.lost_by for live in waiting)
 
     @invariant()
     def silent_workers_items_are_hedged_where_they_can_be(self):
         for worker in self.workers.values():
-            idle = not worker.silent and len(worker.held) < MIN_IN_FLIGHT
+            idle = (
+                not worker.silent and len(worker.held) < MIN_IN_FLIGHT and not worker.may_be_stuck(self.now)
+            )
             for other in self.workers.values() if idle else ():
                 if other.silent:
                     alone = [number for number in other.held if len(self.holders(number)) == 1]
                     assert all(self.live[number].failures for number in alone)
+
+    @invariant()
+    def the_machine_looks_again_where_something_waits_behind_an_item(self):
+        for worker in self.workers.values():
+            alone = [number for number in worker.held[1:] if len(self.holders(number)) == 1]
+            if alone and not worker.silent and not worker.stuck:
+                wake = self.machine.next_wake(self.now)
+                assert wake is not None
+                assert wake <= self.now + CONFIG.stuck_s
 
     def teardown(self):
         self.worker_ready("last resort")
@@ -333,7 +370,7 @@ class DispatcherModel(RuleBasedStateMachine):
             name, number = next(
                 (name, worker.held[0]) for name, worker in self.workers.items() if worker.held
             )
-            self.workers[name].held.remove(number)
+            self.workers[name].drop([number], self.now)
             self.finishing = {number}
             self.tell(Finished(name, number, 0.0))
         assert set(self.outcomes) <= set(range(1, self.number + 1))
@@ -341,6 +378,8 @@ class DispatcherModel(RuleBasedStateMachine):
         assert left.pop("workers") == len(self.workers)
         assert left.pop("learned") <= 5 + 3
         assert not any(left.values()), left
+        self.now += CONFIG.stuck_s
+        self.tell(Tick())
         assert self.machine.next_wake(self.now) is None
         assert self.machine.queued() == {}
 
