@@ -98,12 +98,12 @@ class Crew:
     def find_stuck(self, after_s: float) -> tuple[list[Worker], float | None]:
         """Note which workers have been at an item for ``after_s``, and get nothing more until they have ended it.
 
-        Returns those that are newly so, and when the next may be; None if that cannot be. A silent worker's items are
-        hedged instead. O(workers).
+        Returns those that are newly so or have more all the same (copies), and when the next may be; None if that
+        cannot be. A silent worker's items are hedged instead. O(workers).
         """
         found, next_at = [], None
         for worker in self._workers.values():
-            if not worker.held or worker.stuck:
+            if len(worker.held) <= worker.stuck:
                 continue
             at = worker.since + after_s
             if at <= self.now and not worker.silent:

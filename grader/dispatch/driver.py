@@ -164,7 +164,7 @@ class Driver:
             if sample.assembly is None:
                 items.append(self._sample_item(sample, None, plan.cost_s))
             else:
-                items += [self._sample_item(sample, part, plan.cost_s) for part in sample.assembly.first_wave]
+                items += self._part_items(sample, sample.assembly.first_wave)
         self._submit(items)
         for program in programs:
             if program.task_id in broken:
@@ -293,6 +293,9 @@ class Driver:
         size = len(sample.program.source)
         return self._item(number, sample.request, sample.plan.key, cost_s, size)
 
+    def _part_items(self, sample: Sample, parts: Sequence[int]) -> list[events.Item]:
+        return [self._sample_item(sample, part, sample.plan.part_costs_s[part]) for part in parts]
+
     def _item(
         self, number: int, request: Request, task_key: str, cost_s: float | None, size: int = 0
     ) -> events.Item:
@@ -388,7 +391,6 @@ class Driver:
 
     def _change_parts(self, sample: Sample, following: Sequence[int], unwanted: Sequence[int]) -> None:
         if following and not sample.request.closed:
-            items = [self._sample_item(sample, part, sample.plan.part_costs_s[part]) for part in following]
-            self._handle(events.Submit(tuple(items), unbounded=True))
+            self._handle(events.Submit(tuple(self._part_items(sample, following)), unbounded=True))
         if unwanted:
             self._handle(events.CancelItems(tuple(unwanted)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from typing import Any
 
 from grader.dispatch.config import DispatcherConfig
@@ -254,16 +255,18 @@ class Dispatcher:
 
         A worker that has begun it meanwhile does so in vain.
         """
-        after_s = self._config.stuck_s
+        now, after_s = self._crew.now, self._config.stuck_s
         stuck, next_at = self._crew.find_stuck(after_s)
-        # Not each time that one of many workers could be: looking costs as much as there are workers.
-        self._look_at = next_at and max(next_at, self._crew.now + after_s / 4)
         for worker in stuck:
             waiting = self._crew.take_back(worker)
             if waiting:
                 self._retries["put_back"] += len(waiting)
                 self._out.append(Abandon(worker.name, tuple(entry.item.number for entry in waiting)))
                 self._wait_again(waiting)
+            if len(worker.held) > 1:  # copies, each of which may become the only one
+                next_at = min(next_at or inf, now + after_s)
+        # Not each time that one of many workers could be: looking costs as much as there are workers.
+        self._look_at = None if next_at is None else max(next_at, now + after_s / 4)
 
     def _unhedge(self, name: str) -> None:
         worker = self._crew.get(name)

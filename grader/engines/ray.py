@@ -275,6 +275,9 @@ class RayPool:
         for message in messages:
             if isinstance(message, Prepare):
                 self._preparing[name, message.number] = self._files.names(message)
+            elif isinstance(message, Cancel):
+                for number in message.numbers:
+                    self._preparing.pop((name, number), None)
         # By value: shared objects of Ray are fetched from any node that has them, and where that one has died,
         # another is asked only after object_manager_pull_timeout_ms (10 s by default).
         sent, files, unread = self._files.enclosed(folder, messages)

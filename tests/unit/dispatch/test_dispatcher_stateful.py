@@ -357,7 +357,7 @@ class DispatcherModel(RuleBasedStateMachine):
     def the_machine_looks_again_where_something_waits_behind_an_item(self):
         for worker in self.workers.values():
             alone = [number for number in worker.held[1:] if len(self.holders(number)) == 1]
-            if alone and not worker.silent and not worker.stuck:
+            if alone and not worker.silent:
                 wake = self.machine.next_wake(self.now)
                 assert wake is not None
                 assert wake <= self.now + CONFIG.stuck_s

@@ -123,6 +123,16 @@ def test_a_full_disk_here_costs_a_reference_an_attempt(desk: Desk, monkeypatch: 
     assert not [event for event in desk.told if isinstance(event, PoolFailed)]
 
 
+def test_nothing_is_kept_of_a_reference_that_was_taken_back(desk: Desk) -> None:
+    async def taken_back() -> None:
+        assert desk.slot.name
+        desk.pool.send(desk.slot.name, [Prepare(5, desk.tasks[0], SUITE_SHA256, Limits()), Cancel((5,))])
+        await asyncio.sleep(0)
+
+    asyncio.run(taken_back())
+    assert desk.pool._preparing == {}
+
+
 @pytest.mark.parametrize(
     "report", [Ran(1, Executed("exited", 0, 0, b"", b"", 0.0, 0.0, 0)), Prepared(1, "the reference raised")]
 )
