@@ -33,10 +33,6 @@ class Worker:
         return self.wants and not self.silent and not self.stuck
 
 
-def _load_of(worker: Worker) -> float | None:
-    return worker.load_s if worker.open else None
-
-
 class Crew:
     """All workers. One is filled up to ``batch_s`` of estimated work, and again when half of that is done.
 
@@ -50,7 +46,7 @@ class Crew:
         self._alone_s = alone_s
         self._min_in_flight = min_in_flight
         self._workers: dict[str, Worker] = {}
-        self._by_load: LazyHeap[Worker] = LazyHeap(_load_of)
+        self._by_load: LazyHeap[Worker] = LazyHeap(lambda worker: worker.load_s if worker.open else None)
         self._changed: dict[Worker, None] = {}  # since they were last looked for, in this order
         self._reachable = 0
         self.running = 0
@@ -96,10 +92,11 @@ class Crew:
             self._by_load.push(worker)
 
     def find_stuck(self, after_s: float) -> tuple[list[Worker], float | None]:
-        """Note which workers have been at an item for ``after_s``, and get nothing more until they have ended it.
+        """Return the workers that have been at an item for ``after_s``, and when the next may be; None if that cannot
+        be. They are for ``take_back``.
 
-        Returns those that are newly so or have more all the same (copies), and when the next may be; None if that
-        cannot be. A silent worker's items are hedged instead. O(workers).
+        One that is stuck already is found again while it has more than that item (copies). A silent worker's items are
+        hedged instead. O(workers).
         """
         found, next_at = [], None
         for worker in self._workers.values():
@@ -107,14 +104,16 @@ class Crew:
                 continue
             at = worker.since + after_s
             if at <= self.now and not worker.silent:
-                worker.stuck = True
                 found.append(worker)
             elif next_at is None or at < next_at:
                 next_at = at
         return found, next_at
 
     def take_back(self, worker: Worker) -> list[Entry]:
-        """Take from a stuck worker what waits behind the item that it is at, but for copies; return that."""
+        """Take from a worker what waits behind the item that it is at, but for copies; return that.
+
+        It gets nothing more until it has ended that item.
+        """
         waiting = [entry for entry in list(worker.held.values())[1:] if len(entry.holders) == 1]
         for entry in waiting:
             self.release(worker, entry)

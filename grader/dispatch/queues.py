@@ -93,11 +93,10 @@ class _Request:
         if self._sorted:
             for entry in new:
                 insort_left(self._sorted, entry, key=_COST)
-            return
-        if len(new) > 1:
+        else:
             new.sort(key=_COST, reverse=True)  # which leaves those that cost the same as they are
             new.reverse()
-        self._sorted = new
+            self._sorted = new
 
 
 class _Lane:

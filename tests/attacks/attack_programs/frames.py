@@ -71,7 +71,7 @@ _forge("raised", "An exception that nobody raised.",
 _forge(
     "raised-text",
     "Its words, longer than the runner lets them be, and with control sequences.",
-    "say(frame('X', marshal.dumps(('\\x1b[2J' + 'T' * 500, '\\x1b]0;title\\x07' * 100, 1), 2))); time.sleep(60)",
+    "say(frame('X', marshal.dumps(('\\x1b[2J' + 'T' * 500, '\\x1b]0;title\\x07' * 100, 1), 2))); os._exit(0)",
     RUNTIME,
 )
 _forge(

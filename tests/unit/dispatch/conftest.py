@@ -22,9 +22,8 @@ from grader.dispatch.events import (
 )
 from grader.dispatch.state import Dispatcher, DispatcherConfig
 
-LONG_S = (
-    3600.0  # later than anything that happens here: the machine wakes then to look at what workers are at
-)
+# Later than anything that happens here; then the machine wakes to see which workers are stuck.
+LONG_S = 3600.0
 
 
 class Desk:
@@ -88,7 +87,7 @@ class Desk:
         return out
 
     def next_deadline(self) -> float | None:
-        """When the machine asks to be woken, unless that is to look at what workers are at."""
+        """When the machine asks to be woken, unless that is to see which workers are stuck."""
         wake = self.machine.next_wake(self.now)
         return None if wake is None or wake >= LONG_S else wake
 

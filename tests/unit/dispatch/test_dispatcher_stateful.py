@@ -82,6 +82,7 @@ class DispatcherModel(RuleBasedStateMachine):
         self.outcomes: dict[int, object] = {}
         self.workers: dict[str, Worker] = {}
         self.last_failed: int | None = None
+        self.last_held = -CONFIG.stuck_s  # when a worker last had something
         self.cancelling: set[int] = set()
         self.finishing: set[int] = set()
 
@@ -228,15 +229,18 @@ class DispatcherModel(RuleBasedStateMachine):
     @rule(seconds=st.floats(0.0, 10.0))
     def time_passes(self, seconds):
         self.now += seconds
-        wake = self.machine.next_wake(self.now)
+        deadline = self.next_deadline()
+        if deadline == self.now:
+            assert self.machine.next_wake(self.now) == deadline
+        self.tell(Tick())
+
+    def next_deadline(self):
         waiting = [
             live.item.deadline
             for number, live in self.live.items()
             if live.item.deadline is not None and not self.holders(number)
         ]
-        assert wake is None or wake >= self.now
-        assert not waiting or wake <= max(min(waiting), self.now)
-        self.tell(Tick())
+        return max(min(waiting), self.now) if waiting else None
 
     # -- workers
 
@@ -352,6 +356,15 @@ class DispatcherModel(RuleBasedStateMachine):
                 if other.silent:
                     alone = [number for number in other.held if len(self.holders(number)) == 1]
                     assert all(self.live[number].failures for number in alone)
+
+    @invariant()
+    def it_wakes_for_the_next_deadline_or_to_see_which_workers_are_stuck(self):
+        if any(worker.held for worker in self.workers.values()):
+            self.last_held = self.now
+        deadline, wake = self.next_deadline(), self.machine.next_wake(self.now)
+        if wake != deadline:
+            assert self.now <= wake <= self.last_held + CONFIG.stuck_s
+            assert deadline is None or wake < deadline
 
     @invariant()
     def the_machine_looks_again_where_something_waits_behind_an_item(self):

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from grader.dispatch.events import CancelItems, Done, Expired, Finished, Tick, WorkerLost, WorkerSilent
+from grader.dispatch.events import (
+    CancelItems,
+    Done,
+    Expired,
+    Finished,
+    Lost,
+    Tick,
+    WorkerHeard,
+    WorkerLost,
+    WorkerSilent,
+)
 from grader.dispatch.state import DispatcherConfig
 
 STUCK_S = DispatcherConfig().stuck_s
@@ -121,3 +131,20 @@ def test_a_silent_worker_keeps_what_it_has_and_others_have_copies(stuck):
     stuck.tell(WorkerSilent("a"))
     wait(stuck, STUCK_S)
     assert stuck.at == {"a": held, "b": held}
+
+
+def test_a_copy_that_becomes_the_only_one_is_taken_back(desk):
+    desk.workers("a")
+    first, second, third = desk.submit(3)
+    desk.workers("b")
+    desk.tell(WorkerSilent("a"))
+    desk.tell(WorkerHeard("a"))
+    assert desk.at == {"a": [first, second, third], "b": [first, second, third]}
+    wait(desk, STUCK_S)
+    desk.at["a"].remove(second)
+    desk.tell(Lost("a", second, False, "its cell went down"))
+    desk.workers("c")
+    assert desk.at["c"] == []
+    wait(desk, STUCK_S)
+    assert desk.at["b"] == [first, third]
+    assert desk.at["c"] == [second]
