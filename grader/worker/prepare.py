@@ -47,15 +47,13 @@ def _prepare_stdio(task: Task, store: BundleStore, limits: Limits) -> Conversati
         for index, test in enumerate(group.tests.tests):
             printed, seconds = test.stdout, 0.0
             if task.reference:
-                output, frames, done = yield from run_program(
-                    task.reference, test, limits, limits.time_floor_s
-                )
-                status, error = judge_run(frames, done, limits.memory_bytes)
+                ran = yield from run_program(task.reference, test, limits, limits.time_floor_s)
+                status, error = judge_run(ran, limits.memory_bytes)
                 if status is not Status.PASSED:
                     place = f"task {task.task_id}, group {group.name}, test {index}"
                     raise SuiteError(f"{place}: the reference program ended with {status} ({error})")
-                seconds = done.cpu_s
-                printed = output.decode("utf-8", "surrogateescape") if printed is None else printed
+                seconds = ran.done.cpu_s
+                printed = ran.output.decode("utf-8", "surrogateescape") if printed is None else printed
             assert printed is not None  # the loader demands one where there is no reference
             stdout.append(printed)
             times.append(seconds)

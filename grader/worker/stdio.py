@@ -48,12 +48,12 @@ class StdioGrading:
         first: tuple[Status, int, Raised | None] | None = None
         for index, test in enumerate(tests.tests):
             limit = self.limits.test_time_s(self.answers.times[group.name][index])
-            output, frames, done = yield from run_program(self.source, test, self.limits, limit)
-            self.usage.add(done)
-            status, error = judge_run(frames, done, self.limits.memory_bytes)
+            ran = yield from run_program(self.source, test, self.limits, limit)
+            self.usage.add(ran.done)
+            status, error = judge_run(ran, self.limits.memory_bytes)
             if status is Status.PASSED:
                 expected = self.answers.stdout[group.name][index]
-                if not stdout_matches(tests.comparison, output, expected, tests.atol):
+                if not stdout_matches(tests.comparison, ran.output, expected, tests.atol):
                     status = Status.WRONG_ANSWER
             passed += status is Status.PASSED
             if status is not Status.PASSED:
@@ -65,10 +65,21 @@ class StdioGrading:
         return GroupOutcome(first[0], passed, len(tests.tests), first[1], first[2])
 
 
-def run_program(
-    source: str, test: StdioTest, limits: Limits, limit_s: float
-) -> Conversation[tuple[bytes, list[tuple[int, bytes]], Done]]:
-    """Run a whole program on one input; returns what it printed, its answer frames, and how it ended."""
+@dataclass(frozen=True, slots=True)
+class ProgramRun:
+    """What a whole program printed, what its process said of itself, and how it ended.
+
+    ``tampered``: more was said than the runner ever says. It is stopped for that, but may have ended before.
+    """
+
+    output: bytes
+    frames: Sequence[tuple[int, bytes]]
+    done: Done
+    tampered: bool
+
+
+def run_program(source: str, test: StdioTest, limits: Limits, limit_s: float) -> Conversation[ProgramRun]:
+    """Run a whole program on one input."""
     output, answers = bytearray(), bytearray()
     done = yield RunRequest(
         payloads=(
@@ -81,22 +92,20 @@ def run_program(
         memory_bytes=limits.memory_bytes,
         whole_program=True,
     )
-    return bytes(output), split_frames(bytes(answers)), done
+    return ProgramRun(bytes(output), split_frames(bytes(answers)), done, len(answers) > _LONGEST_REPORT)
 
 
-def judge_run(
-    frames: Sequence[tuple[int, bytes]], done: Done, memory_bytes: int
-) -> tuple[Status, Raised | None]:
+def judge_run(ran: ProgramRun, memory_bytes: int) -> tuple[Status, Raised | None]:
     """Judge how a whole program ended, before its output is looked at: it must exit with status 0."""
-    if done.ended == "cancelled":
+    if ran.tampered:
         return Status.SECURITY_VIOLATION, Raised("Tampering", "wrote to the answer channel", 0)
-    for kind, payload in frames:
+    for kind, payload in ran.frames:
         if kind == wire.UNCOMPILABLE:
             return Status.COMPILE_ERROR, read_raised(payload)
         if kind == wire.RAISED:
             raised = read_raised(payload)
             return status_of_raised(raised), raised
-    ending = ending_of(done, memory_bytes)
-    if done.ended == "exited" and done.code == 0:
+    ending = ending_of(ran.done, memory_bytes)
+    if ran.done.ended == "exited" and ran.done.code == 0:
         return Status.PASSED, None
     return status_of_ending(ending), error_of_ending(ending)

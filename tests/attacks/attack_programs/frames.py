@@ -130,7 +130,10 @@ _add("uncompilable-at-load", (19,), "Forged, and believed: it is not a pass.",
 _add("stdio-frames", (19, 96), "A whole program has a channel for its error only.",
      TOOLS + "print(7); say(frame('L'), frame('V', b'T'), frame('Z'))", WRONG, RUNTIME, VIOLATION, task="stdio")  # fmt: skip
 _add("stdio-frame-flood", (19, 48, 96), "Millions of frames that nobody asked for must not fill the worker.",
-     TOOLS + "while True: say(bytes(5) * 50000)", OUTPUT, VIOLATION, task="stdio")  # fmt: skip
+     TOOLS + "while True: say(bytes(5) * 50000)", VIOLATION, task="stdio")  # fmt: skip
+_add("stdio-frames-and-exit", (19, 24, 96), "Right, but for what it writes there; it ends before it can be stopped.",
+     TOOLS + "print(sum(map(int, input().split())), flush=True); say(bytes(5) * 2000); os._exit(0)", VIOLATION,
+     task="stdio")  # fmt: skip
 _add("writer-thread", (21, 24), "A thread writes over the honest loop's frames.", TOOLS + """
 def write():
     while True:
