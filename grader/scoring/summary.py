@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from grader.limits import Limits
@@ -116,12 +116,12 @@ def summarize(
         pass_at_k={group: _means(columns, ks) for group, columns in per_task.items()},
         pass_at_k_ci95={group: {str(k): found.get(k) for k in ks} for group, found in ci95.items()},
         pass_hat_k={group: _means(columns, ks) for group, columns in hats.items()},
-        statuses={status: count for status in Status if (count := tally.statuses[status])},
+        statuses={status: count for status in Status if (count := tally.statuses.get(status))},
         infrastructure_errors=tally.infrastructure_errors,
         wall_s=wall_s,
         cpu_s=tally.cpu_s,
         samples_per_s=tally.fresh / wall_s if wall_s > 0 else 0.0,
-        limits=asdict(limits),
+        limits=vars(limits),  # numbers alone: nothing of it has to be copied
         sandbox=SandboxStamp(backend=sandbox["backend"], layers=tuple(sandbox["layers"])),
         engine=engine,
         workers=workers,

@@ -183,8 +183,9 @@ def _password(given: str) -> str | None:
 async def caller_of(request: Request) -> Caller:
     """Return who sent a request: the dependency of every route that is not open to all.
 
-    ``openapi.document`` describes the ways to send a key: as FastAPI's own dependencies they would cost each request a
-    tenth of its time. Raises Refused with 401, 403 or 429.
+    Routes that grade call it themselves, and ``openapi.document`` describes the ways to send a key: what FastAPI does
+    for a dependency and a header costs a request of one sample a seventh of the service's time. Raises Refused with
+    401, 403 or 429.
     """
     service = service_of(request)
     keys, key = service.keys, key_of(request)

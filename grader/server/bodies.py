@@ -145,27 +145,24 @@ async def _received(request: Request) -> bytes:
         raise _too_large(cap)
     pieces: list[bytes] = []
     size = 0
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + settings.body_s
+    now = asyncio.get_running_loop().time
+    deadline = now() + settings.body_s
     stream = request.stream()
-    while True:
-        piece = await _next_piece(stream, min(loop.time() + settings.body_idle_s, deadline))
-        if piece is None:
-            return b"".join(pieces)
-        size += len(piece)
-        if size > cap:
-            pieces.clear()
-            await _linger(stream, cap)
-            raise _too_large(cap)
-        pieces.append(piece)
-
-
-async def _next_piece(stream: AsyncIterator[bytes], deadline: float) -> bytes | None:
     try:
-        async with asyncio.timeout_at(deadline):
-            return await anext(stream, None)
+        async with asyncio.timeout_at(min(now() + settings.body_idle_s, deadline)) as limit:
+            async for piece in stream:
+                size += len(piece)
+                if size > cap:
+                    break
+                pieces.append(piece)
+                limit.reschedule(min(now() + settings.body_idle_s, deadline))
+            else:
+                return b"".join(pieces)
     except TimeoutError as error:
         raise Refused("the body did not come in time", status=408, headers={"connection": "close"}) from error
+    pieces.clear()
+    await _linger(stream, cap)
+    raise _too_large(cap)
 
 
 async def _linger(stream: AsyncIterator[bytes], cap: int) -> None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Annotated, cast
+from typing import Any, cast
 
 import sqlalchemy as sa
 import zstandard
-from fastapi import Header
+from fastapi import Request
 from sqlalchemy.exc import IntegrityError
 
 from grader.errors import InfrastructureError
@@ -24,26 +25,37 @@ from grader.limits import MIB
 from grader.server.jobs.database import Database
 from grader.server.jobs.errors import StoreUnavailableError, key_reused
 from grader.server.jobs.tables import keys
+from grader.server.problems import Refused
 from grader.server.service import Service
 
 SHARED_NAME = "idempotency"
 MAX_KEY_CHARACTERS = 255
 DEFAULT_MAX_ANSWER_BYTES = 64 * MIB
 
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=MAX_KEY_CHARACTERS,
-        pattern="^[!-~]+$",
-        description="a name for this request: sent again with the same body, it gets the same answer",
-    ),
-]
+HEADER: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "a name for this request: sent again with the same body, it gets the same answer",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARACTERS, "pattern": "^[!-~]+$"},
+}
+"""How OpenAPI describes what ``key_given`` reads."""
 
+_KEY = re.compile(f"[!-~]{{1,{MAX_KEY_CHARACTERS}}}")
 _Name = tuple[str, str, str]
 
 _log = logging.getLogger("grader.server")
+
+
+def key_given(request: Request) -> str | None:
+    """Return a request's ``Idempotency-Key``; see ``auth.caller_of`` for why it is no parameter of FastAPI's.
+
+    Raises Refused with 422 where it is no such key.
+    """
+    given = request.headers.get(HEADER["name"])
+    if given is None or _KEY.fullmatch(given):
+        return given
+    said = f"a key has 1 to {MAX_KEY_CHARACTERS} visible ASCII characters"
+    raise Refused(said, place=HEADER["name"])
 
 
 def fingerprint(body: bytes, *more: str) -> str:

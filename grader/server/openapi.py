@@ -61,18 +61,24 @@ def takes(model: type[BaseModel]) -> Callable[[_Endpoint], _Endpoint]:
     return mark
 
 
+def asks_caller(endpoint: _Endpoint) -> _Endpoint:
+    """Mark an endpoint that calls ``auth.caller_of`` itself, to be documented as one that depends on it."""
+    endpoint.__dict__["asks_caller"] = True
+    return endpoint
+
+
 def document(app: FastAPI, routes: Iterable[object]) -> None:
     """Complete the application's OpenAPI document with the bodies and keys that ``routes`` take, and with problems.
 
-    A route takes a key if its endpoint depends on who calls.
+    A route takes a key if its endpoint depends on who calls, or is marked with ``asks_caller``.
     """
     ours = [route for route in routes if isinstance(route, APIRoute)]
-    marked = [
-        (route, route.endpoint.__dict__["takes"])
+    marked = [(route, model) for route in ours if (model := _mark(route, "takes"))]
+    keyed = [
+        route
         for route in ours
-        if "takes" in getattr(route.endpoint, "__dict__", {})
+        if _mark(route, "asks_caller") or any(map(_gives_caller, route.dependant.dependencies))
     ]
-    keyed = [route for route in ours if any(map(_gives_caller, route.dependant.dependencies))]
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -92,6 +98,10 @@ def document(app: FastAPI, routes: Iterable[object]) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _mark(route: APIRoute, name: str) -> Any:
+    return getattr(route.endpoint, "__dict__", {}).get(name)
 
 
 def _gives_caller(dependency: Dependant) -> bool:

@@ -26,10 +26,10 @@ from grader.rewards import (
 )
 from grader.schema import Verdict
 from grader.server.answers import Asked, in_order, to_json
-from grader.server.auth import AnyCaller
+from grader.server.auth import caller_of
 from grader.server.bodies import parsed, read_body
 from grader.server.models import MAX_SAMPLES, MAX_TIMEOUT_S, LimitsIn, Name
-from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
+from grader.server.openapi import PROBLEMS_OF_BODIES, asks_caller, problems, takes
 from grader.server.refusals import NotedRoute, refusals_noted
 from grader.server.reward_batches import RewardBatch, make_reward_batch
 from grader.server.service import service_of
@@ -140,7 +140,8 @@ def rewards_router(pass_rates: PassRates | None = None) -> APIRouter:
         "/rewards", tags=["grading"], response_model=RewardsAnswer, responses=problems(*PROBLEMS_OF_BODIES)
     )
     @takes(RewardsRequest)
-    async def rewards(request: Request, caller: AnyCaller) -> Response:
+    @asks_caller
+    async def rewards(request: Request) -> Response:
         """Grade completions and reward them.
 
         The answer's lists are in the order of the completions. A reward is null where the row could not be judged.
@@ -148,6 +149,7 @@ def rewards_router(pass_rates: PassRates | None = None) -> APIRouter:
         """
         began = time.monotonic()
         deadline_from = asyncio.get_running_loop().time()
+        caller = await caller_of(request)
         body = await read_body(request)
         service, request_id = service_of(request), request.state.request_id
 

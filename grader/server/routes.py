@@ -12,12 +12,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
 from grader.server.answers import Asked, to_json
-from grader.server.auth import AnyCaller
+from grader.server.auth import AnyCaller, caller_of
 from grader.server.batches import given_task_ids, prepare_batch
 from grader.server.bodies import parsed, read_body
-from grader.server.idempotency import IdempotencyKey, fingerprint, idempotency_of
+from grader.server.idempotency import HEADER, fingerprint, idempotency_of, key_given
 from grader.server.models import GradeAnswer, GradeRequest, SuitesAnswer, TasksAnswer
-from grader.server.openapi import PROBLEMS_OF_BODIES, PROBLEMS_OF_READING, problems, takes
+from grader.server.openapi import PROBLEMS_OF_BODIES, PROBLEMS_OF_READING, asks_caller, problems, takes
 from grader.server.problems import Refused
 from grader.server.service import Service, service_of
 from grader.server.streams import JSON, NDJSON, PiecesResponse, json_pieces, ndjson_pieces
@@ -40,9 +40,15 @@ _GRADED = {
 }
 
 
-@router.post("/grade", tags=["grading"], responses={200: _GRADED, **problems(409, *PROBLEMS_OF_BODIES)})
+@router.post(
+    "/grade",
+    tags=["grading"],
+    responses={200: _GRADED, **problems(409, *PROBLEMS_OF_BODIES)},
+    openapi_extra={"parameters": [HEADER]},
+)
 @takes(GradeRequest)
-async def grade(request: Request, caller: AnyCaller, idempotency_key: IdempotencyKey = None) -> Response:
+@asks_caller
+async def grade(request: Request) -> Response:
     """Grade samples.
 
     Ends when the last verdict is in, or when `timeout_s` has passed, with what is there. Bodies may be compressed
@@ -51,6 +57,7 @@ async def grade(request: Request, caller: AnyCaller, idempotency_key: Idempotenc
     """
     began = time.monotonic()
     deadline_from = asyncio.get_running_loop().time()
+    caller, idempotency_key = await caller_of(request), key_given(request)
     body = await read_body(request)
     media_type = NDJSON if wants_ndjson(request.headers.get("accept", "")) else JSON
     service, request_id = service_of(request), request.state.request_id

@@ -36,7 +36,7 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, _Result]) 
         raise ClientGoneError
     finally:
         await _ended(task)
-        await _ended(gone)
+        _dropped(gone)
 
 
 async def _gone(receive: Receive) -> None:
@@ -48,8 +48,15 @@ async def _ended(task: asyncio.Future[Any]) -> None:
     if not task.done():
         task.cancel()
         await asyncio.wait((task,))
-    if not task.cancelled():
-        task.exception()  # marks it as seen
+    _dropped(task)
+
+
+def _dropped(task: asyncio.Future[Any]) -> None:
+    """Have a task end by itself; what it comes to is seen."""
+    if not task.done():
+        task.cancel()
+    elif not task.cancelled():
+        task.exception()
 
 
 async def json_pieces(asked: Asked) -> AsyncGenerator[bytes, None]:

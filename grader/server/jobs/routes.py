@@ -14,10 +14,10 @@ from fastapi.responses import StreamingResponse
 
 from grader.dispatch.contract import Batch
 from grader.server.answers import to_json
-from grader.server.auth import AnyCaller
+from grader.server.auth import AnyCaller, caller_of
 from grader.server.batches import Owner
 from grader.server.bodies import parsed, read_body
-from grader.server.idempotency import IdempotencyKey, fingerprint
+from grader.server.idempotency import HEADER, fingerprint, key_given
 from grader.server.jobs.errors import StoreUnavailableError, no_such_job
 from grader.server.jobs.models import JobAnswer, JobsAnswer
 from grader.server.jobs.records import Job, NewJob
@@ -25,7 +25,7 @@ from grader.server.jobs.runner import JobRunner
 from grader.server.jobs.store import FINISHED, ID_CHARACTERS
 from grader.server.jobs.work import outlined, owner_to_json
 from grader.server.models import GradeRequest
-from grader.server.openapi import PROBLEMS_OF_BODIES, PROBLEMS_OF_READING, problems, takes
+from grader.server.openapi import PROBLEMS_OF_BODIES, PROBLEMS_OF_READING, asks_caller, problems, takes
 from grader.server.service import Service, service_of
 from grader.server.streams import NDJSON
 
@@ -49,8 +49,8 @@ def jobs_router() -> APIRouter:
     router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
     add = router.add_api_route
     add(
-        "", takes(GradeRequest)(accept), methods=["POST"], status_code=202, response_model=JobAnswer,
-        responses=problems(409, *PROBLEMS_OF_BODIES),
+        "", takes(GradeRequest)(asks_caller(accept)), methods=["POST"], status_code=202, response_model=JobAnswer,
+        responses=problems(409, *PROBLEMS_OF_BODIES), openapi_extra={"parameters": [HEADER]},
     )  # fmt: skip
     add("", page, methods=["GET"], response_model=JobsAnswer, responses=problems(*PROBLEMS_OF_READING))
     add("/{job_id}", show, methods=["GET"], response_model=JobAnswer, responses=_OF_ONE)
@@ -61,10 +61,11 @@ def jobs_router() -> APIRouter:
     return router
 
 
-async def accept(request: Request, caller: AnyCaller, idempotency_key: IdempotencyKey = None) -> Response:
+async def accept(request: Request) -> Response:
     """Take the body of /v1/grade as a job. When the answer comes, the job is on disk and will be graded, whatever
     happens to the server. The same ``Idempotency-Key`` with the same body is answered with the same job.
     """
+    caller, idempotency_key = await caller_of(request), key_given(request)
     service = service_of(request)
     runner = _runner(service)
     body = await read_body(request)

@@ -17,6 +17,21 @@ def test_bodies_and_problems_are_documented(front):
     assert "Retry-After" in grade["responses"]["429"]["headers"]
 
 
+def test_keys_are_documented_wherever_they_are_asked_for(make_front, tmp_path):
+    schema = make_front(parts=standard_parts(f"sqlite:///{tmp_path / 'jobs.sqlite3'}")).app.openapi()
+    open_to_all = {
+        path for path, methods in schema["paths"].items() for one in methods.values() if "security" not in one
+    }
+    assert open_to_all == {"/healthz", "/readyz"}
+    named = {
+        path
+        for path, methods in schema["paths"].items()
+        for one in methods.values()
+        if any(parameter["name"] == "Idempotency-Key" for parameter in one.get("parameters", ()))
+    }
+    assert named == {"/v1/grade", "/v1/jobs"}
+
+
 def test_every_reference_leads_somewhere(make_front, tmp_path):
     schema = make_front(parts=standard_parts(f"sqlite:///{tmp_path / 'jobs.sqlite3'}")).app.openapi()
     known = schema["components"]["schemas"]

@@ -267,6 +267,9 @@ def test_malformed_key_is_refused(client: httpx.Client, key: str) -> None:
     for path in ("/v1/jobs", "/v1/grade"):
         answer = client.post(path, json=body_of(1), headers={"Idempotency-Key": key})
         assert answer.status_code == 422, path
+        assert answer.json()["errors"][0]["place"] == "Idempotency-Key"
+    longest = {"Idempotency-Key": "~" * 255}
+    assert client.post("/v1/grade", json=body_of(1), headers=longest).status_code == 200
 
 
 def test_tenants_see_their_own_jobs_alone(sqlite_url: str, tmp_path: Path) -> None:
