@@ -3,8 +3,8 @@
 Two grades of sameness, because a verdict can show more of a program than the program's behaviour:
 
 - ``exact_identity``: the same text. Any verdict may be shared.
-- ``program_identity``: the same syntax tree, apart from comments, formatting and docstrings. What the
-  programs compute is the same, but lines may stand elsewhere, and a failing verdict names a line
+- ``program_identity``: the same syntax tree, apart from comments, formatting and docstrings of modules and functions
+  (a metaclass is given a class's). What the programs compute is the same, but lines may stand elsewhere, and a failing verdict names a line
   (``error.line``). Only passing verdicts may be shared by it.
 
 ``outline`` costs less than the second, and is the same where that is: of programs with different outlines neither has
@@ -45,7 +45,7 @@ _REVEALING_NAME_LIST = (
     " threading tokenize traceback tracemalloc types unittest warnings weakref zipimport"
     # the ways into frames, code objects and the list of modules
     " exc_info exception exc_clear last_exc last_traceback last_value settrace setprofile gettrace getprofile"
-    " getrefcount getsizeof modules meta_path path_hooks path_importer_cache displayhook excepthook"
+    " getrefcount getsizeof getallocatedblocks getunicodeinternedsize monitoring modules meta_path path_hooks path_importer_cache displayhook excepthook"
     " unraisablehook call_tracing activate_stack_trampoline with_traceback"
     # building an attribute's name out of pieces
     " attrgetter methodcaller format_map vformat Formatter get_type_hints update_wrapper assigned"
@@ -62,8 +62,9 @@ _HARMLESS_DUNDER_LIST = (
     " ifloordiv ilshift imod imul index init int invert ior ipow irshift isub iter itruediv ixor le len"
     " length_hint lshift lt main matmul missing mod mul name ne neg new next or pos post_init pow qualname"
     " radd rand rdivmod repr reversed rfloordiv rlshift rmod rmul ror round rpow rrshift rshift rsub"
-    " rtruediv rxor setattr setitem slots str sub truediv trunc xor"
+    " rtruediv rxor setitem slots str sub truediv trunc xor"
 )
+# Not ``__setattr__``: properties, and what functools wraps, are given a function's docstring as an attribute.
 _HARMLESS_DUNDERS = frozenset(f"__{name}__" for name in _HARMLESS_DUNDER_LIST.split())
 _DUNDER = re.compile(r"__[A-Za-z]\w*__")
 
@@ -93,7 +94,7 @@ _SHAPES: dict[type, tuple[str, tuple[str, ...]]] = {
     if isinstance(cls, type) and issubclass(cls, ast.AST)
 }
 _CHECKED = (ast.Import, ast.ImportFrom, ast.Attribute)
-_WITH_DOCSTRING = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_WITH_UNSEEN_DOCSTRING = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def exact_identity(source: str) -> str:
@@ -175,7 +176,7 @@ def _flattened(tree: ast.Module) -> list[Any] | None:
             flat.append(item)
             continue
         flat.append(shape[0])
-        if kind in _WITH_DOCSTRING:
+        if kind in _WITH_UNSEEN_DOCSTRING:
             _drop_docstring(item)
         elif kind in _CHECKED and _may_reveal(item):
             return None

@@ -60,6 +60,7 @@ def test_regular_expressions_are_not_taken_for_the_builtin():
         ("global_ = 1", "global_ = 2"),
         ("async def f(): a", "def f(): a"),
         ("x = 10", "x = 1\n0"),
+        ("class A(metaclass=M):\n 'one'\n x = 1", "class A(metaclass=M):\n 'two'\n x = 1"),
     ],
 )
 def test_what_can_behave_differently_differs(one, other):
@@ -70,6 +71,9 @@ def test_what_can_behave_differently_differs(one, other):
     "line",
     [
         "x = f.__doc__",
+        "class P(property):\n def __setattr__(self, name, value): print(value)",
+        "import sys; sys.monitoring.register_callback",
+        "import sys; sys.getallocatedblocks()",
         "x = '{0.__doc__}'.format(f)",
         "x = ('{0.__do' + 'c__}').format(f)",
         "import inspect",
