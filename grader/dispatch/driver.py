@@ -88,7 +88,9 @@ class Driver:
         """
         if not self._begun.is_set():
             try:
-                await asyncio.wait_for(self._begun.wait(), timeout_s)
+                # Not wait_for, which before Python 3.12 can take a cancellation for its own.
+                async with asyncio.timeout(timeout_s):
+                    await self._begun.wait()
             except TimeoutError:
                 raise OverloadedError("no worker is ready yet; try again when /readyz says so", 5.0) from None
         if self._failure:

@@ -3,9 +3,9 @@
 Two grades of sameness, because a verdict can show more of a program than the program's behaviour:
 
 - ``exact_identity``: the same text. Any verdict may be shared.
-- ``program_identity``: the same syntax tree, apart from comments, formatting and docstrings of modules and functions
-  (a metaclass is given a class's). What the programs compute is the same, but lines may stand elsewhere, and a failing verdict names a line
-  (``error.line``). Only passing verdicts may be shared by it.
+- ``program_identity``: the same syntax tree, apart from comments, formatting and docstrings, but for classes', which a
+  metaclass is given. What the programs compute is the same, but lines may stand elsewhere, and a failing verdict names
+  a line (``error.line``). Only passing verdicts may be shared by it.
 
 ``outline`` costs less than the second, and is the same where that is: of programs with different outlines neither has
 to be parsed for it to be known that they differ.
@@ -45,7 +45,8 @@ _REVEALING_NAME_LIST = (
     " threading tokenize traceback tracemalloc types unittest warnings weakref zipimport"
     # the ways into frames, code objects and the list of modules
     " exc_info exception exc_clear last_exc last_traceback last_value settrace setprofile gettrace getprofile"
-    " getrefcount getsizeof getallocatedblocks getunicodeinternedsize monitoring modules meta_path path_hooks path_importer_cache displayhook excepthook"
+    " getrefcount getsizeof getallocatedblocks getunicodeinternedsize monitoring"
+    " modules meta_path path_hooks path_importer_cache displayhook excepthook"
     " unraisablehook call_tracing activate_stack_trampoline with_traceback"
     # building an attribute's name out of pieces
     " attrgetter methodcaller format_map vformat Formatter get_type_hints update_wrapper assigned"

@@ -8,19 +8,19 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from grader.dispatch.contract import Batch, Priority
 from grader.errors import InputError, SuiteError
 from grader.limits import Limits
-from grader.run import checked_groups, program_of
+from grader.run import checked_groups
 from grader.samples import GivenSample
+from grader.server.finding import find_programs, programs_of
 from grader.server.models import GradeRequest, SampleIn
 from grader.server.problems import FieldError, Refused
 from grader.server.suites import Suites
 from grader.suites.inline import InlineTasks
 from grader.suites.task import Suite
-from grader.worker.program import Program
 
 _MAX_ERRORS = 20
 # What a hand-over to a thread costs is more than assembling this many whole programs.
@@ -51,6 +51,14 @@ def make_batch(
     Raises Refused, with the place of each mistake, for an unknown suite, group or task, for a sample with both or
     neither of ``solution`` and ``completion``, and for a ``sample_id`` that is used twice.
     """
+    batch, samples = _outline(request, suites, owner, request_id, priority)
+    return replace(batch, programs=programs_of(samples, batch.suite))
+
+
+def _outline(
+    request: GradeRequest, suites: Suites, owner: Owner, request_id: str, priority: Priority
+) -> tuple[Batch, list[GivenSample]]:
+    """The batch without its programs, and the samples that these are to be found in."""
     if request.profile != "full":
         raise Refused(f"the profile {request.profile!r} is not available in this version", place="profile")
     suite, task_ids = _suite_of(request, suites)
@@ -59,10 +67,10 @@ def make_batch(
     except InputError as error:
         raise Refused(str(error), place="groups") from error
     samples = checked_samples(request.samples, suite, task_ids)
-    return Batch(
+    batch = Batch(
         request_id=request_id,
         suite=suite,
-        programs=_programs(samples, suite),
+        programs=(),
         groups=groups,
         limits=request.limits.limits(owner.ceilings),
         fail_fast=request.fail_fast,
@@ -71,6 +79,7 @@ def make_batch(
         priority=priority,
         timeout_s=request.timeout_s,
     )
+    return batch, samples
 
 
 async def prepare_batch(
@@ -79,9 +88,13 @@ async def prepare_batch(
     *,
     owner: Owner,
     request_id: str,
+    deadline: float | None = None,
     priority: Priority = "interactive",
 ) -> Batch:
-    """Do as :func:`make_batch` does, in a thread unless it is quick."""
+    """Do as :func:`make_batch` does, in threads unless it is quick.
+
+    After ``deadline``, on the event loop's clock, the programs that have not been found are left empty.
+    """
     quick = (
         request.suite is not None
         and suites.loaded(request.suite) is not None
@@ -90,9 +103,8 @@ async def prepare_batch(
     )
     if quick:
         return make_batch(request, suites, owner=owner, request_id=request_id, priority=priority)
-    return await asyncio.to_thread(
-        make_batch, request, suites, owner=owner, request_id=request_id, priority=priority
-    )
+    batch, samples = await asyncio.to_thread(_outline, request, suites, owner, request_id, priority)
+    return replace(batch, programs=await find_programs(samples, batch.suite, deadline))
 
 
 def checked_samples(
@@ -189,7 +201,3 @@ def _mistake(sample: SampleIn, task_id: str, number: int, suite: Suite) -> Field
         )
         return FieldError(f"samples[{number}]", f"the sample has {which}; give exactly one of them")
     return None
-
-
-def _programs(samples: Sequence[GivenSample], suite: Suite) -> list[Program]:
-    return [program_of(sample, suite) for sample in samples]

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from grader.dispatch.contract import Batch
 from grader.errors import InputError, SuiteError
 from grader.rewards import Reward, parse
-from grader.run import checked_groups, program_of
+from grader.run import checked_groups
 from grader.samples import GivenSample
 from grader.server.batches import Owner
+from grader.server.finding import find_programs
 from grader.server.models import MAX_TASK_ID_CHARACTERS, MAX_TEXT_CHARACTERS
 from grader.server.problems import FieldError, Refused
 from grader.server.suites import Suites
 from grader.suites.inline import InlineTasks
 from grader.suites.task import FunctionTests, Suite, Task
-from grader.worker.program import Program
 
 if TYPE_CHECKING:
     from grader.server.rewards import RewardsRequest
@@ -28,19 +28,21 @@ _PARALLEL = ("task_ids", "tests", "prompts", "reference_cpu_s", "group_ids")
 
 @dataclass(frozen=True, slots=True)
 class RewardBatch:
-    """What a request asks for. ``batch`` is None where it has no rows. ``names``: by sample, the task names that the
-    request gave, where the batch has others."""
+    """What a request asks for. ``batch``, still without programs, is None where it has no rows. ``names``: by sample,
+    the task names that the request gave, where the batch has others. ``task_ids``: each row's task in the suite."""
 
     reward: Reward
     batch: Batch | None = None
     completions: Sequence[str] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    task_ids: Sequence[str] = ()
 
 
 def make_reward_batch(
     wanted: RewardsRequest, suites: Suites, owner: Owner, request_id: str, *, knows_references: bool
 ) -> RewardBatch:
-    """Make the batch that a request asks for. Blocks: a suite may have to be loaded, and programs to be found.
+    """Make the batch that a request asks for, without its programs; see :func:`find_programs_of`. Blocks: a suite may
+    have to be loaded.
 
     ``knows_references``: the grading can say what reference solutions need. Raises Refused, with the place of each
     mistake.
@@ -56,11 +58,10 @@ def make_reward_batch(
     except InputError as error:
         raise Refused(str(error), place="groups") from error
     _check_needs(wanted, reward, suite, task_ids, groups, knows_references)
-    programs = _programs(suite, task_ids, completions)
     batch = Batch(
         request_id=request_id,
         suite=suite,
-        programs=programs,
+        programs=(),
         groups=groups,
         limits=wanted.limits.limits(owner.ceilings),
         fail_fast=not reward.needs_all_tests if wanted.fail_fast is None else wanted.fail_fast,
@@ -69,18 +70,20 @@ def make_reward_batch(
         timeout_s=wanted.timeout_s,
     )
     names = {} if wanted.tests is None or wanted.task_ids is None else _given_names(wanted.task_ids)
-    return RewardBatch(reward, batch, completions, names)
+    return RewardBatch(reward, batch, completions, names, task_ids)
 
 
-def _programs(suite: Suite, task_ids: Sequence[str], completions: Sequence[str]) -> list[Program]:
-    """The programs of the rows. To find one in a completion takes a millisecond, and is done once for equal rows."""
-    found: dict[tuple[str, str], Program] = {}
-    programs = []
-    for row, given in enumerate(zip(task_ids, completions, strict=True)):
-        if given not in found:
-            found[given] = program_of(GivenSample(given[0], "", given[1], is_solution=False), suite)
-        programs.append(replace(found[given], sample_id=str(row)))
-    return programs
+async def find_programs_of(made: RewardBatch, deadline: float | None) -> Batch:
+    """Return the batch with its programs, each found once for equal rows; see ``finding.find_programs``."""
+    assert made.batch is not None
+    rows = list(zip(made.task_ids, made.completions, strict=True))
+    different = list(dict.fromkeys(rows))
+    samples = [GivenSample(task_id, "", text, is_solution=False) for task_id, text in different]
+    programs = await find_programs(samples, made.batch.suite, deadline)
+    found = dict(zip(different, programs, strict=True))
+    return replace(
+        made.batch, programs=[replace(found[row], sample_id=str(number)) for number, row in enumerate(rows)]
+    )
 
 
 def _reward(wanted: RewardsRequest) -> Reward:

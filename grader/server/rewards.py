@@ -31,7 +31,7 @@ from grader.server.bodies import parsed, read_body
 from grader.server.models import MAX_SAMPLES, MAX_TIMEOUT_S, LimitsIn, Name
 from grader.server.openapi import PROBLEMS_OF_BODIES, asks_caller, problems, takes
 from grader.server.refusals import NotedRoute, refusals_noted
-from grader.server.reward_batches import RewardBatch, make_reward_batch
+from grader.server.reward_batches import RewardBatch, find_programs_of, make_reward_batch
 from grader.server.service import service_of
 from grader.server.streams import JSON, PiecesResponse
 from grader.status import Status
@@ -170,12 +170,13 @@ def rewards_router(pass_rates: PassRates | None = None) -> APIRouter:
                 yield to_json(_empty(wanted))
                 return
             deadline = None if wanted.timeout_s is None else deadline_from + wanted.timeout_s
-            asked = Asked(service, made.batch, (1,), wanted.use_cache, began, deadline, made.names)
+            batch = await find_programs_of(made, deadline)
+            asked = Asked(service, batch, (1,), wanted.use_cache, began, deadline, made.names)
             verdicts: list[VerdictFields] = []
             await asked.collect(verdicts.append)
-            judged = in_order(made.batch, verdicts)
-            times = reference_times(wanted, made.reward, made.batch, judged, service.grading)
-            answering = _Answering(wanted, made, made.batch, judged, times, rates)
+            judged = in_order(batch, verdicts)
+            times = reference_times(wanted, made.reward, batch, judged, service.grading)
+            answering = _Answering(wanted, made, batch, judged, times, rates)
             yield await asyncio.to_thread(answering.body, caller.owner.tenant)
 
         return PiecesResponse(pieces(), JSON)

@@ -65,8 +65,10 @@ async def grade(request: Request) -> Response:
     async def pieces() -> AsyncGenerator[bytes, None]:
         wanted = parsed(body, GradeRequest)
         caller.take_samples(len(wanted.samples))
-        batch = await prepare_batch(wanted, service.suites, owner=caller.owner, request_id=request_id)
-        deadline = None if batch.timeout_s is None else deadline_from + batch.timeout_s
+        deadline = None if wanted.timeout_s is None else deadline_from + wanted.timeout_s
+        batch = await prepare_batch(
+            wanted, service.suites, owner=caller.owner, request_id=request_id, deadline=deadline
+        )
         ks, names = tuple(sorted(set(wanted.k))), given_task_ids(wanted, batch)
         asked = Asked(service, batch, ks, wanted.use_cache, began, deadline, names, wanted.include_flags)
         async with aclosing((ndjson_pieces if media_type == NDJSON else json_pieces)(asked)) as made:

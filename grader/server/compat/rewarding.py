@@ -25,7 +25,7 @@ from grader.server.answers import Asked, in_order
 from grader.server.auth import Caller
 from grader.server.batches import Owner
 from grader.server.problems import FieldError, Refused
-from grader.server.reward_batches import make_reward_batch
+from grader.server.reward_batches import find_programs_of, make_reward_batch
 from grader.server.rewards import KnowsReferences, RewardsRequest, reference_times, scored, with_reward
 from grader.server.service import Service, service_of
 from grader.server.streams import while_connected
@@ -167,17 +167,16 @@ async def _grade(service: Service, kind: _Kind, samples: list[Single]) -> list[R
     made = await asyncio.to_thread(
         make_reward_batch, wanted, service.suites, kind.owner, uuid.uuid4().hex, knows_references=knows
     )
-    assert made.batch is not None
-    asked = Asked(service, made.batch, (1,), True, time.monotonic(), None)
-    verdicts = in_order(made.batch, await _collected(asked))
-    times = reference_times(wanted, made.reward, made.batch, verdicts, service.grading)
+    batch = await find_programs_of(made, None)
+    asked = Asked(service, batch, (1,), True, time.monotonic(), None)
+    verdicts = in_order(batch, await _collected(asked))
+    times = reference_times(wanted, made.reward, batch, verdicts, service.grading)
 
     def answers() -> list[Rewarded]:
-        assert made.batch is not None
         found = []
         for number, verdict in enumerate(verdicts):
-            program = made.batch.programs[number]
-            task = made.batch.suite.tasks[program.task_id]
+            program = batch.programs[number]
+            task = batch.suite.tasks[program.task_id]
             context = Context(
                 task=task,
                 source=program.source,

@@ -110,6 +110,17 @@ def test_what_breaks_off_in_the_middle_leaves_infrastructure_errors(front, heade
     assert "/var/lib" not in answer.text
 
 
+@pytest.mark.parametrize("given", ["solution", "completion"])
+def test_after_its_deadline_nothing_is_begun(front, given, monkeypatch):
+    begun, grade = [], front.grading.grade
+    monkeypatch.setattr(front.grading, "grade", lambda batch: begun.append(batch) or grade(batch))
+    samples = [{"task_id": "Starter/1", "sample_id": f"s{n}", given: "x = 1"} for n in range(100)]
+    body = {"suite": "starter", "samples": samples, "timeout_s": 1e-9, "use_cache": False}
+    found = front.ask("POST", "/v1/grade", json=body).json()["verdicts"]
+    assert [verdict["error"]["type"] for verdict in found] == ["DeadlineExceeded"] * 100
+    assert not begun
+
+
 @pytest.mark.parametrize("headers", [{}, NDJSON])
 def test_the_deadline_ends_the_answer_with_what_is_there(front, headers):
     answer = front.grade("x", "# stub: wait 3600", timeout_s=0.2, headers=headers)
