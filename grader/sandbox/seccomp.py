@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 _AUDIT_ARCH_X86_64 = 0xC000003E
 _X32_BIT = 0x40000000
@@ -90,6 +90,8 @@ _SHARED_FCNTLS = (
     1025,
     1026,
 )  # F_(GET|SET)LK(W), F_OFD_*, F_(SET|GET)LEASE, F_NOTIFY
+# What all pipes of a user may hold has one limit, and the samples of all cells are of one user outside.
+_F_SETPIPE_SZ = 1031
 HARMLESS_IOCTLS = (
     0x5401,
     0x5413,
@@ -135,11 +137,11 @@ def _one_of(index: int, values: Iterable[int], otherwise: int) -> bytes:
     return code + _return(otherwise)
 
 
-def _none_of(index: int, values: Iterable[int], otherwise: int) -> bytes:
-    """Allow unless an argument's low 32 bits are one of ``values``."""
+def _none_of(index: int, answers: Mapping[int, int]) -> bytes:
+    """Allow unless an argument's low 32 bits are one of those in ``answers``, which has what is answered to each."""
     code = _load_argument(index)
-    for value in values:
-        code += _instruction(_JUMP_EQUAL, value, 0, 1) + _return(otherwise)
+    for value, answer in answers.items():
+        code += _instruction(_JUMP_EQUAL, value, 0, 1) + _return(answer)
     return code + _return(_ALLOW)
 
 
@@ -183,10 +185,11 @@ def _rules() -> dict[int, bytes]:
     rules |= {number: _return(_refuse(errno.ENOSYS)) for number in _NO_SUCH_CALL.values()}
     rules[_IOCTL] = _one_of(1, HARMLESS_IOCTLS, _refuse(errno.ENOTTY))
     rules[_SOCKETPAIR] = _one_of(0, (_AF_UNIX,), _refuse(errno.EACCES))
-    rules[_FCNTL] = _none_of(1, _SHARED_FCNTLS, _refuse(errno.ENOLCK))
+    shared = dict.fromkeys(_SHARED_FCNTLS, _refuse(errno.ENOLCK))
+    rules[_FCNTL] = _none_of(1, shared | {_F_SETPIPE_SZ: _refuse(errno.EPERM)})
     rules[_PRCTL] = _one_of(0, _PRCTL_NAMES, _refuse(errno.EPERM))
     rules[_CLONE] = _threads_only()
-    rules[_SETRLIMIT] = _none_of(0, (_RLIMIT_CPU,), _refuse(errno.EPERM))
+    rules[_SETRLIMIT] = _none_of(0, {_RLIMIT_CPU: _refuse(errno.EPERM)})
     rules[_PRLIMIT] = _any_limit_but_cpu()
     return rules
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from .kernel import widen_pipe
@@ -25,11 +24,20 @@ class Tail:
         return self._data
 
 
-def make_pipe(*, wide: bool = False) -> tuple[int, int]:
-    """Return a pipe whose reading end does not block, and that a program seldom finds full if it is ``wide``."""
+def make_pipe() -> tuple[int, int]:
+    """Return a pipe whose reading end does not block."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reader, False)
-    if wide:
-        with contextlib.suppress(PermissionError):  # over the user's soft limit: it is slower, not different
-            widen_pipe(writer, PIPE_BYTES)
     return reader, writer
+
+
+def widen(writer: int) -> bool:
+    """Let a pipe hold PIPE_BYTES, so that a program seldom finds it full; returns whether it may hold them.
+
+    All cells are of one user, whose pipes have a limit together. Beyond it a new pipe holds two pages, or one.
+    """
+    try:
+        widen_pipe(writer, PIPE_BYTES)
+    except PermissionError:
+        return False
+    return True

@@ -13,7 +13,7 @@ from . import threads, wire
 from .clocks import RunDelay, Span
 from .kernel import process_clock
 from .pace import WorkClock, is_over
-from .pipes import PIPE_BYTES, Tail, make_pipe
+from .pipes import PIPE_BYTES, Tail, make_pipe, widen
 
 if TYPE_CHECKING:
     from .host_clock import HostClock
@@ -110,7 +110,9 @@ class Run:
         self._zygote = zygote
         self._run_delay = RunDelay(self._proc)
         self._began = self._polled = self._arrived = time.monotonic()
-        self._answers, answers_end = make_pipe(wide=True)
+        self._answers, answers_end = make_pipe()
+        # From a wide one we read when we wake anyway, which is cheaper than to be woken for each answer.
+        answer_events = 0 if widen(answers_end) else select.POLLIN
         self._stdout, stdout_end = make_pipe()
         self._stderr, stderr_end = make_pipe() if self._whole_program else (-1, stdout_end)
         self._to_start = len(_STARTED) * len(payloads)  # a driver passes its candidate's on
@@ -118,7 +120,7 @@ class Run:
         self._clocks = [process_clock(pid) for pid in self._pids]
         for end in {answers_end, stdout_end, stderr_end}:
             os.close(end)
-        poll.register(self._answers, 0)  # POLLHUP is always reported: the far end is gone
+        poll.register(self._answers, answer_events)  # POLLHUP is always reported: the far end is gone
         poll.register(self._stdout, select.POLLIN)
         if self._stderr >= 0:
             poll.register(self._stderr, select.POLLIN)
@@ -138,9 +140,12 @@ class Run:
             if pipe in events:
                 self._drain_text(name, pipe)
         gone = bool(events.get(self._answers, 0) & (select.POLLHUP | select.POLLERR))
-        starting, frames = self._to_start, self._frames
+        starting, frames, received = self._to_start, self._frames, self._answer_bytes
         cpu = self._cpu()
         self._drain_answers(cpu)
+        # A full pipe can have half of its bytes only: an answer that does not fit behind another begins a new page.
+        if self._answer_bytes - received >= PIPE_BYTES // 2:
+            self._excuse(min(wall - self._polled, _LATE_S))  # what is longer has been excused
         if gone:
             self.over = True
             return

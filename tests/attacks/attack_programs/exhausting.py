@@ -76,6 +76,11 @@ _add("hog-kernel-memory", (44, 47), "Pipes and sockets full of data, and files i
     data = []
     while True: data.append(bytearray(b"x" * (1 << 20)))
     """), MEMORY)  # fmt: skip
+_add("widens-pipes", (44, 47, 67), "What pipes may hold has one limit for the samples of all cells.", calling("""
+    import fcntl, os
+    held = [os.pipe() for _ in range(100)]
+    for _, end in held: fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, 1 << 17)
+    """), RUNTIME)  # fmt: skip
 _add("sockets-in-flight", (44, 47, 84), "Descriptors sent and never received, in a cycle.", calling("""
     import array, os, socket
     sent = 0

@@ -111,7 +111,7 @@ _leave(
     """,
     *HARMLESS,
 )
-_leave("small-pipe", (66,), "The size of a pipe.", "import fcntl; fcntl.fcntl(3, 1031, 4096)")
+_leave("small-pipe", (66,), "The size of a pipe.", "import fcntl; fcntl.fcntl(3, 1031, 4096)", RUNTIME)
 _leave(
     "signal-owner",
     (66,),

@@ -133,11 +133,18 @@ def test_only_unix_socket_pairs_are_allowed():
 
 
 def test_fcntl_neither_locks_nor_watches_files_that_every_cell_has():
-    refused = [command for command in range(1040) if decide(72, (3, command)) != ALLOW]
+    refused = [command for command in range(1031) if decide(72, (3, command)) != ALLOW]
     assert refused == [fcntl.F_GETLK, fcntl.F_SETLK, fcntl.F_SETLKW, 36, 37, 38, fcntl.F_SETLEASE, fcntl.F_GETLEASE,
                        fcntl.F_NOTIFY]  # fmt: skip
     assert {decide(72, (3, command)) for command in refused} == {errno.ENOLCK}
     assert decide(73) == errno.EPERM  # flock
+
+
+def test_no_pipe_is_made_wider():
+    """All cells' pipes count against one user's limit."""
+    assert decide(72, (3, 1031, 1 << 20)) == errno.EPERM  # F_SETPIPE_SZ
+    assert decide(72, (3, (1 << 32) | 1031, 1 << 20)) == errno.EPERM  # the kernel takes an int
+    assert decide(72, (3, 1032)) == ALLOW  # F_GETPIPE_SZ
 
 
 def test_no_limit_of_cpu_time_can_be_set():
