@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from . import threads, wire
 from .clocks import RunDelay, Span
+from .frames import Frames
 from .kernel import process_clock
 from .pace import WorkClock, is_over
 from .pipes import PIPE_BYTES, Tail, make_pipe, widen
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from .zygote import Handle
 
 _READ = 1 << 16
-_STARTED, _SLOW = wire.frame(wire.STARTED, b""), wire.frame(wire.SLOW, b"")
+_STARTED = wire.frame(wire.STARTED, b"")
 _SHORTEST_WAKE_S, _LONGEST_WAKE_S = 0.005, 0.025
 _LATE_S = 2 * _LONGEST_WAKE_S
 _LONGEST_START_S = 30.0
@@ -68,9 +69,8 @@ class Run:
         self._bounds = _running_sums(group_sizes)
         self._whole_program = whole_program
         self._out = out
-        self._frames = self._group = 0
-        self._skip = self._answer_bytes = 0
-        self._carry = b""
+        self._frames = Frames(sum(group_sizes))
+        self._group = self._answer_bytes = 0
         self._killed: str | None = None
         self._to_start = 0  # bytes of what says that the processes are set up
         self._shown = self._look_at = 0.0
@@ -140,7 +140,7 @@ class Run:
             if pipe in events:
                 self._drain_text(name, pipe)
         gone = bool(events.get(self._answers, 0) & (select.POLLHUP | select.POLLERR))
-        starting, frames, received = self._to_start, self._frames, self._answer_bytes
+        starting, frames, received = self._to_start, self._frames.count, self._answer_bytes
         cpu = self._cpu()
         self._drain_answers(cpu)
         # A full pipe can have half of its bytes only: an answer that does not fit behind another begins a new page.
@@ -154,7 +154,7 @@ class Run:
         if starting:
             self._start_up(wall)
             return
-        if self._frames != frames:
+        if self._frames.count != frames:
             cpu = self._cpu()  # anew: to pass the answers on can have taken long, and the next test runs
             self._next_step(cpu, wall)
         self._enforce(cpu, wall)
@@ -185,27 +185,20 @@ class Run:
             if self._to_start:
                 chunk, started = chunk[self._to_start :], chunk[: self._to_start]
                 self._to_start -= len(started)
+            waits = False
             if not self._whole_program:  # one step from its start to its end, whatever it writes here
-                if chunk == _SLOW and not (self._skip or self._carry):
-                    self._hold_limits(self._cpu())  # it waits meanwhile, and its clock stands still
-                    return  # not to be kept here by one that says so again and again
-                self._count_frames(chunk)
+                waits = self._frames.is_slow(chunk)
+                chunk = self._frames.take(chunk)
+                if waits:
+                    self._hold_limits(self._cpu())  # its clock stands still
             self._answer_bytes += len(chunk)
-            self._out.add(wire.ANSWERS, wire.CHUNK.pack(self.number, cpu), chunk)
+            if chunk:
+                self._out.add(wire.ANSWERS, wire.CHUNK.pack(self.number, cpu), chunk)
             if self._answer_bytes > self._limits.answer_bytes:
                 self.kill("output_limit")
                 return
-
-    def _count_frames(self, chunk: bytes) -> None:
-        """Count the frames that begin in this piece of the stream: each begins the next step."""
-        data = self._carry + chunk if self._carry else chunk
-        position, end = self._skip, len(data)
-        unpack, size = wire.HEADER.unpack_from, wire.HEADER.size
-        while position + size <= end:
-            position += size + unpack(data, position)[0]
-            self._frames += 1
-        self._carry = data[position:]
-        self._skip = max(0, position - end)
+            if waits:
+                return  # not to be kept here by one that says so again and again
 
     def _drain_text(self, name: str, pipe: int) -> bool:
         """Take a piece of what was printed; returns whether there was one."""
@@ -229,7 +222,7 @@ class Run:
         work = self._work.seconds(cpu)
         self._step.begin(cpu, wall, delay, work)
         self._asleep = 0
-        group = sum(1 for bound in self._bounds if self._frames > bound)
+        group = sum(1 for bound in self._bounds if self._frames.count > bound)
         if group != self._group:
             self._group = group
             self._whole_group.begin(cpu, wall, delay, work)
@@ -255,7 +248,8 @@ class Run:
 
     def _limit(self) -> float:
         limits = self._limits
-        return limits.tests.get(self._frames - 1, limits.test_s) if self._frames else limits.load_s
+        step = self._frames.count
+        return limits.tests.get(step - 1, limits.test_s) if step else limits.load_s
 
     def _hold_limits(self, cpu: float) -> bool:
         """Kill a run that has used its CPU time up."""
@@ -314,7 +308,7 @@ class Run:
 
     def _is_dying(self, pid: int) -> bool:
         """Whether a process that has not said all is at its end already, before we kill it."""
-        complete = self._bounds and self._frames >= self._bounds[-1] + 2  # loaded, every test, finished
+        complete = self._bounds and self._frames.count >= self._bounds[-1] + 2  # loaded, every test, finished
         if complete or self.can_stop_itself or self._proc < 0:
             return False
         return threads.is_exiting(pid, self._proc)

@@ -104,7 +104,35 @@ _forge("empty-frames", "Four million frames of nothing.",
 _forge(
     "flood-of-answers", "More answers than tests.", "chunk = value(1) * 5000\nwhile True: say(chunk)", WRONG
 )
-_forge("slow", "It says that it was slow, and goes on.", "say(frame('W'))", WRONG, VIOLATION)
+_forge("slow", "It says that it was slow, and goes on: nothing comes of it.", "say(frame('W'))", WRONG)
+_SLOW = (
+    TOOLS
+    + """
+import fcntl
+def wait_until_read():
+    while fcntl.ioctl(3, 0x541B, bytes(4)) != bytes(4): time.sleep(0.001)
+"""
+)
+# When each of these is read, together with what or how late, must decide nothing.
+_SLOW_FRAMES = {
+    "alone": "wait_until_read(); say(frame('W')); wait_until_read()",
+    "alone-and-late": "time.sleep(0.05); say(frame('W')); time.sleep(0.05)",
+    "before-its-answer": "say(frame('W') + value(arguments[0] * 7919 + 104729))",
+    "in-pieces": "say(bytes(3)); time.sleep(0.05); say(b'\\0W'); time.sleep(0.05)",
+    "behind-an-answer": "say(value(arguments[0] * 7919 + 104729) + frame('W'))",
+}
+for _name, _statements in _SLOW_FRAMES.items():
+    _add(f"slow-{_name}", (19, 24), "One for a test is as if it had not been said, whenever it is read.",
+         calling(_statements, _SLOW), WRONG)  # fmt: skip
+_SLOW_TWICE = {
+    "at-once": "say(frame('W') * 2)",
+    "each-alone": "say(frame('W')); wait_until_read(); say(frame('W')); wait_until_read()",
+    "with-a-payload": "say(frame('W', b'x')); wait_until_read()",
+    "behind-all-answers": "say(*[value(n * 7919 + 104729) for n in (3, -4, 11, 2, 5, 90)]); wait_until_read(); say(frame('W')); wait_until_read()",
+}
+for _name, _statements in _SLOW_TWICE.items():
+    _add(f"slow-{_name}", (19, 24), "The runner says it once for a test, and nothing with it.",
+         calling(_statements, _SLOW), VIOLATION)  # fmt: skip
 _forge(
     "slow-flood",
     "It was slow ten million times.",
@@ -116,9 +144,9 @@ _forge("slow-again-and-again", "Whenever the supervisor has read that it was slo
     while True:
         while fcntl.ioctl(3, 0x541B, bytes(4)) != bytes(4): pass
         say(frame('W'))
-    """, TIME, VIOLATION)  # fmt: skip
+    """, VIOLATION)  # fmt: skip
 _add("slow-at-load", (19, 24), "It was slow before it was loaded.",
-     TOOLS + "while True: say(frame('W')); time.sleep(0.01)", TIME, VIOLATION)  # fmt: skip
+     TOOLS + "while True: say(frame('W')); time.sleep(0.01)", VIOLATION)  # fmt: skip
 _forge("flood-in-one-frame", "One answer that never ends.",
        "say(struct.pack('<IB', 15 << 20, ord('V')))\nwhile True: say(b'N' * 65536)", WRONG, OUTPUT, VIOLATION)  # fmt: skip
 _add("flood-at-load", (19, 96), "The same before the program is loaded.",

@@ -18,7 +18,7 @@ slow = st.floats(1.0, 3.0)
 def slowed(slowness: float, cpu: float) -> run.Run:
     """A run of a processor so slow, in its first test."""
     running = run.Run(1, LIMITS, (3,), whole_program=False, out=wire.Writer(-1))
-    running._pids, running._frames = [], 1
+    running._pids, running._frames.count = [], 1
     running._work.note(cpu, slowness)
     return running
 
@@ -114,10 +114,10 @@ def test_a_test_that_was_slow_by_its_own_clock_is_judged_before_the_next_begins(
         monkeypatch.setattr(running, "_cpu", lambda: cpu)
         os.write(end, wire.frame(wire.SLOW, b""))
         running._drain_answers(cpu)
-        assert (running._killed, running._frames, running._answer_bytes) == (killed, 1, 0)
+        assert (running._killed, running._frames.count, running._answer_bytes) == (killed, 1, 0)
         os.write(end, wire.frame(wire.VALUE, b"x"))
         running._drain_answers(cpu)
-        assert running._frames == 2
+        assert running._frames.count == 2
     finally:
         for descriptor in pipes:
             os.close(descriptor)

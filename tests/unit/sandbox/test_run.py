@@ -1,10 +1,15 @@
-"""The supervisor's bookkeeping, without a process: frames, tails and sums."""
+"""The supervisor's bookkeeping: tails, sums and clocks, and how it reads what a process writes."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -14,56 +19,9 @@ from grader.sandbox.runner import clocks, pipes, run, threads, wire
 
 LIMITS = run.Limits(1.0, 1.0, {}, 10.0, None, 1 << 20, 1000)
 
-kinds = st.sampled_from([wire.LOADED, wire.VALUE, wire.DIGEST, wire.RAISED, wire.FINISHED, 0, 255])
-frames = st.lists(st.builds(wire.frame, kinds, st.binary(max_size=40)), max_size=12)
-
 
 def counter() -> run.Run:
     return run.Run(1, LIMITS, (), whole_program=False, out=wire.Writer(-1))
-
-
-@st.composite
-def split_streams(draw):
-    """(number of frames begun, pieces of a stream), the last frame perhaps incomplete."""
-    whole = draw(frames)
-    stream = b"".join(whole)
-    stream = stream[: draw(st.integers(0, len(stream)))] if draw(st.booleans()) else stream
-    cuts = sorted(draw(st.lists(st.integers(0, len(stream)), max_size=20)))
-    pieces = [stream[low:high] for low, high in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
-    begun, at = 0, 0
-    for frame in whole:
-        begun += at + wire.HEADER.size <= len(stream)
-        at += len(frame)
-    return begun, pieces
-
-
-@given(split_streams())
-def test_frames_are_counted_however_the_stream_is_cut(stream):
-    begun, pieces = stream
-    counting = counter()
-    for piece in pieces:
-        counting._count_frames(piece)
-    assert counting._frames == begun
-
-
-@given(frames)
-def test_frames_are_counted_byte_by_byte(whole):
-    counting = counter()
-    for byte in b"".join(whole):
-        counting._count_frames(bytes([byte]))
-    assert counting._frames == len(whole)
-
-
-def test_a_frame_counts_when_its_header_is_there():
-    """The next test's clock begins when the answer before it is being written, however long that is."""
-    counting = counter()
-    head = wire.HEADER.pack(1 << 29, wire.VALUE)
-    counting._count_frames(head[:4])
-    assert counting._frames == 0
-    counting._count_frames(head[4:])
-    assert counting._frames == 1
-    counting._count_frames(b"x" * 1000)
-    assert counting._frames == 1
 
 
 @given(st.lists(st.binary(max_size=50)), st.integers(1, 60))
@@ -221,13 +179,85 @@ def test_what_a_program_does_while_its_answers_are_passed_on_is_charged_to_no_te
 
     def pass_on(_cpu):
         watched.now += 7.0  # beyond a test's limit
-        watched._frames = 2
+        watched._frames.count = 2
 
-    watched._frames, watched._bounds = 1, [10]
+    watched._frames.count, watched._bounds = 1, [10]
     monkeypatch.setattr(watched, "_drain_answers", pass_on)
     watched.advance({})
     watched.next_wake_ms()
     watched._enforce(watched.now, watched.now)
+
+
+def test_a_program_that_found_the_pipe_full_was_not_idle_until_it_was_read(watched, monkeypatch):
+    monkeypatch.setattr(watched, "_enforce", lambda _cpu, _wall: None)
+    for answers, idle in ((0, 0.02), (pipes.PIPE_BYTES // 2 - 1, 0.04), (pipes.PIPE_BYTES // 2, 0.04)):
+
+        def pass_on(_cpu, answers=answers):
+            watched._answer_bytes += answers
+
+        monkeypatch.setattr(watched, "_drain_answers", pass_on)
+        watched.next_wake_ms()
+        watched.now += 0.02
+        watched.advance({})
+        watched.next_wake_ms()
+        assert watched._step.idle(0.0, watched.now, 0.0) == pytest.approx(idle)
+
+
+class OneProcess:
+    """In a zygote's place: starts an interpreter that writes what it is told to its answers."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+
+    def fork(self, _payloads: tuple[bytes, ...], answers: int, stdout: int, _stderr: int) -> list[int]:
+        command = [sys.executable, "-I", "-S", "-c", self._program, str(answers)]
+        self.process = subprocess.Popen(command, stdout=stdout, pass_fds=(answers,))
+        return [self.process.pid]
+
+    def wait(self, pid: int) -> tuple[int, float, int]:
+        _, status, usage = os.wait4(pid, 0)
+        self.process.returncode = status
+        return status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss
+
+
+SMALLEST_PIPE = 4096
+LONG_ANSWER = f"""
+import os, sys
+answers = int(sys.argv[1])
+data = memoryview({wire.frame(wire.STARTED, b"")!r} + {wire.HEADER.pack(2_000_000, wire.VALUE)!r} + bytes(2000000))
+while data: data = data[os.write(answers, data):]
+"""
+
+
+@contextlib.contextmanager
+def proc_folder():
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield proc
+    finally:
+        os.close(proc)
+
+
+def test_a_long_answer_through_the_smallest_pipe_is_slower_and_not_different(monkeypatch, tmp_path):
+    """Read at each wake it would take twelve seconds, in which the program sleeps."""
+
+    def widen(writer):
+        pipes.widen_pipe(writer, SMALLEST_PIPE)
+        return False
+
+    monkeypatch.setattr(run, "widen", widen)
+    with (tmp_path / "sent").open("wb") as sent, proc_folder() as proc:
+        out, poll = wire.Writer(sent.fileno()), select.poll()
+        limits = LIMITS._replace(idle_s=1.0, load_s=60.0, test_s=60.0, answer_bytes=1 << 24)
+        watched = run.Run(1, limits, (1,), whole_program=False, out=out)
+        watched.start(OneProcess(LONG_ANSWER), (b"",), poll, run.Watch(proc, None, None))
+        while not watched.over:
+            watched.advance(dict(poll.poll(watched.next_wake_ms())))
+        watched.reap(poll)
+        out.flush()
+    assert watched._killed is None
+    assert watched._answer_bytes == wire.HEADER.size + 2_000_000
+    assert (tmp_path / "sent").stat().st_size > watched._answer_bytes
 
 
 @pytest.fixture
@@ -272,8 +302,6 @@ def test_a_program_that_waits_inside_the_kernel_is_not_idle_for_a_while(idler):
 
 
 def test_the_supervisor_looks_often_at_first_and_then_seldom():
-    import time
-
     watched = counter()
     watched._began = watched._arrived = time.monotonic()
     early = watched.next_wake_ms()
