@@ -221,11 +221,14 @@ class OneProcess:
 
 
 SMALLEST_PIPE = 4096
+# It computes a little for each piece, or the supervisor could be at it still when the next piece comes.
 LONG_ANSWER = f"""
 import os, sys
 answers = int(sys.argv[1])
 data = memoryview({wire.frame(wire.STARTED, b"")!r} + {wire.HEADER.pack(2_000_000, wire.VALUE)!r} + bytes(2000000))
-while data: data = data[os.write(answers, data):]
+while data:
+    sum(range(10000))
+    data = data[os.write(answers, data[:{SMALLEST_PIPE}]):]
 """
 
 
