@@ -7,6 +7,7 @@ is believed, nothing recurses, and the work and the memory are proportional to t
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -16,6 +17,8 @@ MAX_INT_BITS: Final = 1_000_000
 """Bits of the largest int that is read."""
 
 _MAX_COLLISION_WORK: Final = 4_000_000
+_VALUES_A_UNIT: Final = 16  # plain values that C compares in a unit of work
+_NESTING: Final = frozenset((tuple, frozenset))
 _BULK_ITEMS: Final = 8
 _UNBOUNDED: Final = 1 << 62
 _COUNT = struct.Struct("<I")
@@ -25,6 +28,7 @@ _COMPLEX = struct.Struct("<dd")
 
 _CONSTANTS: dict[int, object] = {ord("N"): None, ord("T"): True, ord("F"): False, ord("."): ...}
 _TAG_INT, _TAG_FLOAT, _TAG_TEXT, _TAG_TUPLE, _TAG_LIST, _TAG_DICT, _TAG_DICT_END, _TAG_FOREIGN = b"igu([{0Q"
+_TAG_SET: Final = ord("<")
 _COUNTED = frozenset(b"([<>")
 _BULK_LAYOUTS = {_TAG_INT: struct.Struct("<xi"), _TAG_FLOAT: struct.Struct("<xd")}
 
@@ -70,7 +74,8 @@ class CollisionBudget:
     """Bounds the work of making sets and dicts of values whose hashes were chosen to collide.
 
     Python's hashes of numbers and tuples are known to everyone, so that n values can be made to cost n²
-    comparisons. ``weight`` says how much one comparison may cost, in units of some tens of nanoseconds.
+    comparisons, and frozensets inside frozensets four times as many with each level. ``weight`` says how much one
+    comparison may cost, in units of some tens of nanoseconds; what tuples and frozensets hold is counted besides.
     """
 
     def __init__(self, work: int = _MAX_COLLISION_WORK) -> None:
@@ -84,14 +89,47 @@ class CollisionBudget:
         if len(set(map(hash, items))) == len(items):
             return
         buckets: dict[int, list[Hashable]] = {}
+        costs: dict[int, int] = {}  # of the dearest item with that hash
         for item in items:
-            bucket = buckets.setdefault(hash(item), [])
+            key = hash(item)
+            bucket = buckets.setdefault(key, [])
             if len(bucket) > 1:
-                self._left -= len(bucket) * weight
-                if self._left < 0:
-                    raise DecodeError("too many values with the same hash in a set or dict")
+                self._spend(len(bucket) * weight)
+            if bucket and type(item) in _NESTING:
+                costs[key] = max(costs.get(key) or self._cost(bucket[0]), self._cost(item))
+                self._spend(len(bucket) * (costs[key] // _VALUES_A_UNIT))
             if item not in bucket:
                 bucket.append(item)
+
+    def _spend(self, work: int) -> None:
+        self._left -= work
+        if self._left < 0:
+            raise DecodeError("too many values with the same hash in a set or dict")
+
+    def _cost(self, item: object) -> int:
+        """How many plain values are looked at, at the most, when the item is compared with one of the same cost.
+
+        To compare two frozensets is to compare each member of the one with all of its hash in the other: members
+        with one hash multiply what is inside them, level by level. To count it is work, too, and spent.
+        """
+        total, waiting = 0, [(item, 1)]
+        while waiting:
+            value, times = waiting.pop()
+            total += times * self._cost_of_leaf(value)
+            if type(value) is tuple:
+                waiting += [(inner, times) for inner in value]
+            elif type(value) is frozenset:
+                alike = Counter(map(hash, value))
+                waiting += [(inner, times * alike[hash(inner)]) for inner in value]
+            else:
+                continue
+            self._spend((len(value) + 1) // 2)
+        return total
+
+    def _cost_of_leaf(self, value: object) -> int:
+        if type(value) is int:
+            return 1 + (value.bit_length() >> 10)
+        return 1 + (len(value) >> 8) if type(value) is str or type(value) is bytes else 1
 
 
 def decode(data: bytes | memoryview, *, max_values: int = 2_000_000, max_depth: int = 500) -> object:
@@ -214,24 +252,30 @@ class _Decoder:
             if type(payload) is not _PAYLOADS[done.kind]:
                 raise DecodeError(f"a {type(payload).__name__} cannot be the payload of {done.kind}")
             return Foreign(done.kind, payload)
-        keys = done.items[::2] if done.tag == _TAG_DICT else done.items
-        self._check_keys(keys, done)
-        if done.tag == _TAG_DICT:
-            return dict(zip(keys, done.items[1::2], strict=True))
-        return set(keys) if done.tag == ord("<") else frozenset(keys)
+        return self._keyed(done)
 
-    def _check_keys(self, keys: list[Any], done: _Open) -> None:
-        if done.tag == _TAG_DICT and len(done.items) % 2:
-            raise DecodeError(f"a key without a value in the dict at byte {done.start}")
+    def _keyed(self, done: _Open) -> object:
+        """Make a set or dict. It is made once: each time costs the comparisons that the budget has counted."""
+        keys = done.items
+        if done.tag == _TAG_DICT:
+            if len(done.items) % 2:
+                raise DecodeError(f"a key without a value in the dict at byte {done.start}")
+            keys = done.items[::2]
+        made: dict[Any, Any] | set[Any] | frozenset[Any]
         try:
-            self._budget.check(keys, 1 + (self._position - done.start) // (64 * len(keys) + 64))
-            distinct = len(set(keys))
+            if len(keys) > 1:
+                self._budget.check(keys, 1 + (self._position - done.start) // (64 * len(keys) + 64))
+            if done.tag == _TAG_DICT:
+                made = dict(zip(keys, done.items[1::2], strict=True))
+            else:
+                made = set(keys) if done.tag == _TAG_SET else frozenset(keys)
         except TypeError:
             raise DecodeError(f"an unhashable key at byte {done.start}") from None
-        if distinct != len(keys):
+        if len(made) != len(keys):
             raise DecodeError(f"the same key twice in the set or dict at byte {done.start}")
         if any(key != key for key in keys if type(key) is float or type(key) is complex):
             raise DecodeError(f"NaN as a key at byte {done.start}")
+        return made
 
 
 def _read_int32(data: bytes, at: int) -> tuple[int, int]:

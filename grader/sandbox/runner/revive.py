@@ -63,6 +63,17 @@ class Drained:
         return iter(self.items)
 
 
+class _Budget(CollisionBudget):
+    """Knows what Decimals and Fractions cost inside of tuples and frozensets: the more, the more digits they have."""
+
+    def _cost_of_leaf(self, value: object) -> int:
+        if type(value) is Decimal:
+            return 64 + 2 * (len(str(value)) + abs(value.adjusted()))
+        if type(value) is Fraction:
+            return 64 + (value.numerator.bit_length() + value.denominator.bit_length()) // 2
+        return super()._cost_of_leaf(value)
+
+
 def revive(value: object) -> object:
     """Return the value with each ``Foreign`` in it replaced by what it means, or left where it means nothing.
 
@@ -71,7 +82,7 @@ def revive(value: object) -> object:
     weight, kinds = _survey(value)
     if "Decimal" in kinds and _longest_int(value) > _MAX_INT_BITS_BESIDE_DECIMALS:
         raise DecodeError("a Decimal beside an int that it could only slowly be compared with")
-    return _revived(value, CollisionBudget(), weight) if kinds else value
+    return _revived(value, _Budget(), weight) if kinds else value
 
 
 def distinct(items: Iterable[Any]) -> set[Any]:
@@ -80,7 +91,7 @@ def distinct(items: Iterable[Any]) -> set[Any]:
         raise DecodeError(f"a range of more than {_MAX_RANGE} numbers as a set")
     gathered = list(items)
     weight = _survey(gathered)[0] // (8 * len(gathered) + 8)
-    CollisionBudget().check(gathered, 1 + weight)
+    _Budget().check(gathered, 1 + weight)
     return set(gathered)
 
 
@@ -124,7 +135,7 @@ def _levels(value: object) -> Iterator[tuple[list[Any], set[type]]]:
             level += [(item.value,) for item in inside if type(item) is Foreign]
 
 
-def _revived(value: Any, budget: CollisionBudget, weight: int) -> Any:
+def _revived(value: Any, budget: _Budget, weight: int) -> Any:
     kind = type(value)
     if kind is Foreign:
         return _meaning(value, budget, weight)
@@ -143,14 +154,14 @@ def _revived(value: Any, budget: CollisionBudget, weight: int) -> Any:
     return dict(zip(keys, values[len(value) :], strict=True)) if kind is dict else kind(keys)
 
 
-def _check(keys: list[Any], budget: CollisionBudget, weight: int) -> None:
+def _check(keys: list[Any], budget: _Budget, weight: int) -> None:
     try:
         budget.check(keys, 1 + weight // (8 * len(keys) + 8))
     except TypeError:
         raise DecodeError("an unhashable key in a set or dict") from None
 
 
-def _meaning(foreign: Foreign, budget: CollisionBudget, weight: int) -> Any:
+def _meaning(foreign: Foreign, budget: _Budget, weight: int) -> Any:
     make = _MEANINGS.get(foreign.kind)
     if make is None:
         return foreign
