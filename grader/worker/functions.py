@@ -116,16 +116,21 @@ class FunctionGrading:
             moot = self.fail_fast and failed and index > min(failed)
             finding: Finding | None = Finding.WRONG
             if not moot and _may_be_equal(stream, index):
-                finding = yield from self._second_look(tests[index])
+                finding = yield from self._second_look(tests[index], stream.expected.frame(index))
             if finding is None:
                 del stream.findings[index]
             else:
                 stream.findings[index] = finding
                 failed.append(index)
 
-    def _second_look(self, test: int) -> Conversation[Finding | None]:
+    def _second_look(self, test: int, expected_frame: bytes) -> Conversation[Finding | None]:
         """Have a test answered in full, within what is left of the sample's time, and hold it against the expected;
-        None where it is right."""
+        None where it is right. An answer can turn out to be too long for that: a digest may tell of a fifth of it.
+        """
+        short = expected_frame[wire.HEADER.size - 1] == wire.VALUE
+        ours = expected_frame[wire.HEADER.size :] if short else self.bundle.given_answer(test)
+        if ours is not None and len(ours) > _LONGEST_DECODED:
+            return Finding.WRONG
         left_s = self.limits.whole_group_time_s(sum(self.bundle.times)) - self.usage.cpu_s
         if left_s <= 0:
             return Finding.TIMED_OUT
@@ -133,14 +138,16 @@ class FunctionGrading:
         limits = replace(self.limits, group_time_s=left_s, memory_bytes=memory_bytes)
         theirs, done = yield from self._full_answer(self.source, test, limits)
         self.usage.add(done)
-        if isinstance(theirs, Finding):
-            return theirs
-        ours: bytes | Finding | None = self.bundle.given_answer(test)
+        if theirs is None:
+            late = status_of_ending(Ending(done.ended)) is Status.TIME_LIMIT
+            return Finding.TIMED_OUT if late else Finding.WRONG
         if ours is None:
             ours, done = yield from self._full_answer(
                 self.task.reference, test, self._limits_of_reference(test)
             )
-        if isinstance(ours, Finding):
+            if ours is None and done.ended == "output_limit":
+                return Finding.WRONG  # ours is too long to be looked at, and theirs has another digest
+        if ours is None:
             raise InfrastructureError(
                 f"the reference of {self.task.task_id} did not give its long answer to test {test} again "
                 f"({done.ended}), so that the program's cannot be judged"
@@ -154,6 +161,8 @@ class FunctionGrading:
     def _full_match(self, test: int, theirs: bytes, ours: bytes) -> bool:
         if theirs == ours:
             return True
+        if max(len(theirs), len(ours)) > _LONGEST_DECODED:
+            return False
         try:
             answer, expected = decode(theirs), decode(ours)
         except DecodeError:
@@ -163,10 +172,8 @@ class FunctionGrading:
             return matches(comparison, answer, expected, lambda: self.bundle.arguments(test), FLOAT_ATOL)
         return self._judge(test, answer, expected)
 
-    def _full_answer(
-        self, source: str, test: int, limits: Limits
-    ) -> Conversation[tuple[bytes | Finding, Done]]:
-        """Run one test again with the answer sent whole; a finding if it did not come."""
+    def _full_answer(self, source: str, test: int, limits: Limits) -> Conversation[tuple[bytes | None, Done]]:
+        """Run one test again with the answer sent whole; None where it did not come, or was too long."""
         received = bytearray()
         payload = function_payload(
             source, self.task.entry_point, self.bundle.inputs([test]), stop_at_error=True, full=True
@@ -182,11 +189,8 @@ class FunctionGrading:
             memory_bytes=limits.memory_bytes,
         )
         frames = split_frames(bytes(received))
-        kinds = [kind for kind, _ in frames[:2]]
-        if kinds == [wire.LOADED, wire.VALUE]:
-            return frames[1][1], done
-        late = status_of_ending(Ending(done.ended)) is Status.TIME_LIMIT
-        return (Finding.TIMED_OUT if late else Finding.WRONG), done
+        whole = [kind for kind, _ in frames[:2]] == [wire.LOADED, wire.VALUE]
+        return (frames[1][1] if whole else None), done
 
 
 def _may_be_equal(stream: AnswerStream, test: int) -> bool:

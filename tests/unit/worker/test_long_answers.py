@@ -1,0 +1,97 @@
+"""Answers that came as a digest, looked at again: what is held against what, and who is blamed where one is too long.
+
+The cell is played by the test: it answers each run with what the program, or the reference, is said to send.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from grader.errors import InfrastructureError
+from grader.judge.stream import Finding
+from grader.limits import Limits
+from grader.sandbox.cell import Done
+from grader.sandbox.runner import wire
+from grader.sandbox.runner.encoding import encode
+from grader.suites.task import Comparison, Task
+from grader.worker.functions import FunctionGrading
+
+DIGEST = wire.frame(wire.DIGEST, wire.DIGEST_BODY.pack(8 << 20, b"d" * 32))
+TOO_LONG = b"[" + struct.pack("<I", 16 << 20) + b"N" * (16 << 20)
+
+
+class OneTest:
+    """As much of a bundle as a second look needs."""
+
+    times = (0.01,)
+    peak_memory_bytes = 0
+
+    def __init__(self, given: bytes | None = None) -> None:
+        self._given = given
+
+    def given_answer(self, test: int) -> bytes | None:
+        return self._given
+
+    def inputs(self, tests: list[int]) -> bytes:
+        return b""
+
+    def has_tolerance_switch(self, test: int) -> bool:
+        return False
+
+
+def looked_at(sent, *, given=None, frame=DIGEST, kind="exact"):
+    """What is found of a test, and whose programs were run for it. ``sent``: by source, the answer and the end."""
+    task = Task("long", "", "solve", "reference", (), Comparison(kind))
+    grading = FunctionGrading(task, OneTest(given), "program", ["base"], Limits(), True)
+    conversation = grading._second_look(0, frame)
+    ran, done = [], None
+    try:
+        while True:
+            request = conversation.send(done)
+            ran.append(request.payloads[0]["source"])
+            answer, ended = sent[ran[-1]]
+            request.on_data(wire.frame(wire.LOADED, b""))
+            if answer is not None:
+                request.on_data(wire.frame(wire.VALUE, answer))
+            done = Done(1, ended, 0, 0, 0, 0.01, 0.01, 0, b"", b"", False)
+    except StopIteration as end:
+        return end.value, ran
+
+
+def test_a_wrong_answer_is_wrong_where_the_references_own_is_too_long_to_be_looked_at():
+    sent = {"program": (encode([2]), "exited"), "reference": (None, "output_limit")}
+    assert looked_at(sent) == (Finding.WRONG, ["program", "reference"])
+
+
+def test_one_that_comes_whole_all_the_same_is_not_decoded():
+    sent = {"program": (encode([2]), "exited"), "reference": (TOO_LONG, "exited")}
+    assert looked_at(sent)[0] is Finding.WRONG
+    sent = {"program": (TOO_LONG, "exited"), "reference": (TOO_LONG, "exited")}
+    assert looked_at(sent)[0] is None
+
+
+def test_a_given_answer_that_is_too_long_costs_no_run():
+    assert looked_at({}, given=TOO_LONG) == (Finding.WRONG, [])
+
+
+def test_a_short_expected_answer_is_not_asked_for_again():
+    program = {"program": (encode([1.0] * 20_000), "exited")}
+    expected = wire.frame(wire.VALUE, encode([1] * 20_000))
+    assert looked_at(program, frame=expected) == (None, ["program"])
+    assert looked_at(program, frame=wire.frame(wire.VALUE, encode([1]))) == (Finding.WRONG, ["program"])
+    assert looked_at(program, frame=wire.frame(wire.VALUE, encode(True)), kind="not_none")[0] is None
+
+
+@pytest.mark.parametrize(
+    ("ended", "finding"), [("cpu_limit", Finding.TIMED_OUT), ("output_limit", Finding.WRONG)]
+)
+def test_a_program_that_does_not_answer_again_is_blamed(ended, finding):
+    assert looked_at({"program": (None, ended)}) == (finding, ["program"])
+
+
+def test_a_reference_that_does_not_answer_again_is_our_error():
+    sent = {"program": (encode([2]), "exited"), "reference": (None, "cpu_limit")}
+    with pytest.raises(InfrastructureError, match="cpu_limit"):
+        looked_at(sent)
