@@ -12,6 +12,7 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
+from grader.judge.printed import agree, filled_lines, tokens
 from grader.sandbox.runner.revive import Array
 
 APPS_RTOL: Final = 1e-5
@@ -33,11 +34,7 @@ def lines_match(answer: bytes, expected: bytes) -> bool:
     are equal by value (``5`` and ``5.0``), or, where the expected one is written with a point or an exponent, within
     APPS's tolerances.
     """
-    lines, expected_lines = _filled_lines(answer), _filled_lines(expected)
-    return len(lines) == len(expected_lines) and all(
-        line == wanted or _tokens_near(line.split(), wanted.split())
-        for line, wanted in zip(lines, expected_lines, strict=True)
-    )
+    return agree(filled_lines(answer), filled_lines(expected), _line_is_near)
 
 
 def tokens_match(answer: bytes, expected: bytes) -> bool:
@@ -45,10 +42,7 @@ def tokens_match(answer: bytes, expected: bytes) -> bool:
 
     Numbers match within 1e-5.
     """
-    tokens, wanted = answer.lower().split(), expected.lower().split()
-    return len(tokens) == len(wanted) and all(
-        token == other or _within(token, other) for token, other in zip(tokens, wanted, strict=True)
-    )
+    return agree(map(bytes.lower, tokens(answer)), map(bytes.lower, tokens(expected)), _within)
 
 
 def values_match(answer: Any, expected: Any) -> bool:
@@ -63,14 +57,8 @@ def values_match(answer: Any, expected: Any) -> bool:
     return isinstance(expected, list) and len(expected) == 1 and _is_same(answer, expected[0])
 
 
-def _filled_lines(text: bytes) -> list[bytes]:
-    return [stripped for line in text.splitlines() if (stripped := line.strip())]
-
-
-def _tokens_near(tokens: list[bytes], expected: list[bytes]) -> bool:
-    return len(tokens) == len(expected) and all(
-        token == wanted or _is_near(token, wanted) for token, wanted in zip(tokens, expected, strict=True)
-    )
+def _line_is_near(line: bytes, expected: bytes) -> bool:
+    return agree(tokens(line), tokens(expected), _is_near)
 
 
 def _is_near(token: bytes, expected: bytes) -> bool:
