@@ -53,6 +53,10 @@ def asserting(*tests: str, setup: str = "", reference: str = "") -> dict[str, ob
     }
 
 
+def expecting(kind: str) -> dict[str, object]:
+    return asserting(f"try:\n    solve(3)\nexcept {kind}:\n    pass\nelse:\n    raise AssertionError")
+
+
 def calling_reference(reference: str) -> dict[str, object]:
     return {"kind": "function", "entry_point": "solve", "inputs": [[1], [2]], "reference": reference}
 
@@ -90,6 +94,25 @@ ROWS = [
     Row("named-stop", NAMED, STOP, (PASSED,)),
     Row("swallowed-exit", SWALLOWED, EXIT, (RUNTIME,)),
     Row("swallowed-exception", SWALLOWED, "def solve(n): raise ValueError\n", (PASSED,)),
+    # What a program raises is what it is, whatever it is called.
+    *[Row(f"expects-runtime-{name}", expecting("RuntimeError"), f"def solve(n): {body}\n", (RUNTIME, WRONG)) for name, body in {
+        "custom": "raise type('Odd', (Exception,), {})", "named-so": "raise type('RuntimeError', (Exception,), {})", "exit": "raise SystemExit(0)",
+        "unicode": "b'\\xff'.decode()", "stop": "raise StopIteration", "closed": "raise GeneratorExit", "interrupt": "raise KeyboardInterrupt",
+        "group": "raise ExceptionGroup('x', [RuntimeError()])", "odd-name": "raise type('a\\0b', (Exception,), {})",
+    }.items()],
+    Row("expects-value-named-so", expecting("ValueError"), "class ValueError(Exception): pass\ndef solve(n): raise ValueError\n", (RUNTIME,)),
+    Row("expects-type-group", expecting("TypeError"), "def solve(n): raise ExceptionGroup('x', [ValueError()])\n", (RUNTIME,)),
+    *[Row(f"raises-{name}", expecting(kind), f"def solve(n): {body}\n", (PASSED,)) for name, kind, body in (
+        ("json", "ValueError", "__import__('json').loads('x')"), ("subclass", "ValueError", "raise type('Mine', (ValueError,), {})"),
+        ("two", "KeyError", "raise type('Mine', (ValueError, KeyError), {})"), ("unicode", "UnicodeDecodeError", "b'\\xff'.decode()"),
+        ("exit", "SystemExit", "raise SystemExit(0)"), ("group", "ExceptionGroup", "raise ExceptionGroup('x', [ValueError()])"),
+        ("memory", "MemoryError", "raise MemoryError"), ("hidden-stop", "Exception", "raise StopIteration"),
+    )],
+    # An array is as true as numpy says.
+    Row("array-of-false", asserting("assert solve(3)"), "import numpy\ndef solve(n): return numpy.array([False])\n", (WRONG,)),
+    Row("array-of-none", asserting("assert solve(3)"), "import numpy\ndef solve(n): return numpy.array([])\n", (WRONG,)),
+    Row("array-of-two", asserting("assert solve(3) != [1, 2]"), "import numpy\ndef solve(n): return numpy.array([3, 4])\n", (WRONG,)),
+    Row("array-of-true", asserting("assert solve(3) == 24"), "import numpy\ndef solve(n): return numpy.array([24])\n", (PASSED,)),
     # A class of the program in place of the tests' own.
     Row("inherited-by-setup", INHERITS, NODE + "def solve(n): return 0\n", (WRONG,)),
     Row("inherited-by-setup-honest", INHERITS, NODE + RIGHT, (PASSED,)),

@@ -14,7 +14,8 @@ from typing import Any
 from . import wire
 from .decoding import decode
 from .encoding import encode
-from .program import Unusable, describe, flush_output, load, send
+from .program import Unusable, facts, flush_output, load, send
+from .raising import builtin_classes
 from .revive import revive
 
 # Keys of dicts that stand for something else; no test passes such strings as keys of its own.
@@ -25,6 +26,7 @@ INSTANCE_FIELDS = "\x00fields"
 GET_ATTRIBUTE, SET_ATTRIBUTE = "\x00get", "\x00set"
 _LONGEST_FRAME = 64 << 20
 _OPAQUE = b"Q\x06opaque"
+_OUT_OF_MEMORY = encode(("MemoryError", "", 0, builtin_classes(MemoryError())))
 
 
 def run(payload: dict[str, Any]) -> int:
@@ -63,9 +65,16 @@ def serve(namespace: dict[str, Any]) -> None:
                 objects.append(result)
                 answer = encode({OBJECT_NUMBER: len(objects) - 1})
         except BaseException as error:
-            send(wire.ANSWER_FD, wire.RAISED, describe(error))
+            send(wire.ANSWER_FD, wire.RAISED, _described(error))
         else:
             send(wire.ANSWER_FD, wire.VALUE, answer)
+
+
+def _described(error: BaseException) -> bytes:
+    """Encode (type, message, line of the program, names of its built-in classes) of an exception."""
+    if type(error) is MemoryError:
+        return _OUT_OF_MEMORY  # there may be none to say more
+    return encode((*facts(error), builtin_classes(error)))
 
 
 def _with_objects(value: Any, objects: list[object], namespace: dict[str, Any]) -> Any:

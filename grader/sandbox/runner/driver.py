@@ -24,15 +24,14 @@ from .candidate import (
 from .decoding import DecodeError, decode
 from .encoding import encode
 from .program import describe, send
+from .raising import ForgedError, checked, raisable
 from .revive import revive
 
 TESTS_BROKEN = ord(
     "B"
 )  # a frame that only a driver sends: its setup failed before it had called the candidate
 
-# In ``map`` or ``zip`` they would end a loop over the tests' cases, and nobody would look at the rest of them. So they
-# are raised only where the tests name them.
-_ENDS_OF_LOOPS = (StopIteration, StopAsyncIteration)
+_LONGEST_ERROR = 4096  # bytes of what is said of an exception
 _DATA = (bool, int, float, complex, str, bytes, type(None))
 
 
@@ -83,7 +82,7 @@ def run(payload: dict[str, Any]) -> int:
         except Exception as error:
             if _calls:
                 raise  # what the candidate answered may have brought it about
-            send(wire.ANSWER_FD, TESTS_BROKEN, describe(error)[:4096])
+            send(wire.ANSWER_FD, TESTS_BROKEN, describe(error)[:_LONGEST_ERROR])
             return 3
         send(wire.ANSWER_FD, wire.LOADED, b"")
         _run_tests(payload, namespace)
@@ -103,7 +102,7 @@ def _wait_until_loaded() -> set[str]:
     kind, payload = frame
     if kind != wire.LOADED:
         # The candidate cannot say of the tests that they are broken: that is a frame out of place.
-        send(wire.ANSWER_FD, wire.FINISHED if kind == TESTS_BROKEN else kind, payload[:4096])
+        send(wire.ANSWER_FD, wire.FINISHED if kind == TESTS_BROKEN else kind, payload[:_LONGEST_ERROR])
         raise _Gone
     try:
         names = decode(payload, max_values=100_000)
@@ -184,22 +183,20 @@ def _call(target: str | int, arguments: tuple[object, ...], keywords: dict[str, 
 
 
 def _raise_as_candidate_did(payload: bytes) -> NoReturn:
-    """Raise the built-in exception of the same name, so that tests may expect one; RuntimeError for others."""
+    """Raise what tests can expect as the built-in exceptions that the candidate's is an instance of."""
     try:
-        value = decode(payload, max_values=16)
-    except DecodeError:
-        value = None
-    name, message = (value[0], value[1]) if type(value) is tuple and len(value) == 3 else ("", "")
-    kind: Any = getattr(builtins, name, None) if type(name) is str else None
-    error: Any = (kind if _may_be_raised(kind) else RuntimeError)(message)
-    error._from_candidate = payload[:4096]
+        if len(payload) > _LONGEST_ERROR:
+            raise _Gone
+        name, message, line, classes = checked(decode(payload, max_values=len(payload)))
+        error: Any = raisable(name, message, classes, _is_named_in_tests)
+    except (DecodeError, ForgedError):
+        raise _Gone from None
+    error._from_candidate = encode((name, message, line))
     raise error
 
 
-def _may_be_raised(kind: object) -> bool:
-    if not isinstance(kind, type) or not issubclass(kind, Exception) or issubclass(kind, UnicodeError):
-        return False
-    return not issubclass(kind, _ENDS_OF_LOOPS) or any(kind.__name__ in source for source in _sources)
+def _is_named_in_tests(name: str) -> bool:
+    return any(name in source for source in _sources)
 
 
 def _as_data(value: Any) -> Any:

@@ -43,13 +43,18 @@ def describe(error: BaseException) -> bytes:
     """Encode (type, message, line of the program) of an exception, whatever its class does."""
     if type(error) is MemoryError:
         return _OUT_OF_MEMORY  # there may be none to say more
+    return encode(facts(error))
+
+
+def facts(error: BaseException) -> tuple[str, str, int]:
+    """Return (type, message, line of the program) of an exception."""
     try:
         message = str(error)[:_MESSAGE_CHARACTERS]
         if type(message) is not str:
             message = ""
     except BaseException:
         message = ""
-    return encode((type(error).__name__[:100], message, _line_of(error)))
+    return type(error).__name__[:100], message, _line_of(error)
 
 
 def _line_of(error: BaseException) -> int:

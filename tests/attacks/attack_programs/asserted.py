@@ -45,6 +45,9 @@ for _name, _statement in {
     "partial": "say(b'\\x05'); time.sleep(99)", "oversized": "say(struct.pack('<IB', 0xffffffff, 86)); time.sleep(99)",
     "oversized-and-sent": "say(struct.pack('<IB', 0xffffffff, 86))\nwhile True: say(b'x' * 65536)",
     "flood": "chunk = value(1) * 5000\nwhile True: say(chunk)", "raised": "say(frame('X', marshal.dumps(('AssertionError', '', 1), 2)))",
+    "raised-three": "say(frame('X', marshal.dumps(('E', '', 1), 2)))", "raised-not-a-class": "say(frame('X', marshal.dumps(('E', '', 1, ('exit', 'BaseException')), 2)))",
+    "raised-long": "say(frame('X', marshal.dumps(('E' * (1 << 22), '', 1, ('Exception', 'BaseException')), 2)))",
+    "raised-classes": "say(frame('X', marshal.dumps(('E', '', 1, ('OSError', 'SyntaxError', 'BaseException')), 2)))",
     "raised-junk": "say(frame('X', b'\\xff' * 9000))", "uncompilable": "say(frame('C', b''))",
     "driver-pipe": "os.write(5, b'x' * 100); os.write(6, b'x')",
 }.items():  # fmt: skip
