@@ -92,13 +92,15 @@ def _task(task_id: str, row: dict[str, Any], place: Place) -> Task:
     if not tests:
         raise (place / "test_list").error("empty: a task needs a test")
     challenge = _sources(row, "challenge_test_list", place) if "challenge_test_list" in row else ()
-    groups = [TestGroup("base", AssertionTests(tests, setup))]
+    entry_point = _entry_point(code, (*tests, *challenge), place)
+    classes = _classes(code)
+    groups = [TestGroup("base", AssertionTests(tests, setup, classes))]
     if challenge:
-        groups.append(TestGroup("challenge", AssertionTests(challenge, setup)))
+        groups.append(TestGroup("challenge", AssertionTests(challenge, setup, classes)))
     return Task(
         task_id=task_id,
         prompt=_prompt(text, tests),
-        entry_point=_entry_point(code, (*tests, *challenge), place),
+        entry_point=entry_point,
         reference=code,
         groups=tuple(groups),
     )
@@ -126,6 +128,12 @@ def _prompt(text: str, tests: Sequence[str]) -> str:
     """Write what a model is shown: the text and the asserts in a docstring, as the task names no function."""
     shown = "\n".join((text.strip(), *tests))
     return '"""\n' + shown.replace("\\", "\\\\").replace('"""', '\\"\\"\\"') + '\n"""\n'
+
+
+def _classes(code: str) -> tuple[str, ...]:
+    """The classes of the reference. The tests make nothing but arguments of them, and a program has its own, with
+    fields that it may call as it likes."""
+    return tuple(node.name for node in parse_source(code).body if isinstance(node, ast.ClassDef))
 
 
 def _entry_point(code: str, tests: Sequence[str], place: Place) -> str:

@@ -67,11 +67,13 @@ class AssertionTests:
 
     Each of ``tests`` is one test: Python statements that raise where the candidate is wrong. ``setup`` runs
     before them, once. Names of the reference program (helpers of the prompt) may be used in both; the
-    entry point is replaced by a stand-in that calls the candidate.
+    entry point is replaced by a stand-in that calls the candidate. So is, where the candidate defines it, each
+    class of the reference in ``argument_classes``: one that the tests only make arguments of.
     """
 
     tests: Sequence[str]
     setup: str = ""
+    argument_classes: tuple[str, ...] = ()
 
 
 Tests = FunctionTests | StdioTests | AssertionTests

@@ -143,6 +143,7 @@ def _request(
         "source": "",
         "reference": task.reference,
         "entry_point": task.entry_point,
+        "argument_classes": group.argument_classes,
         "setup": group.setup,
         "tests": tests,
         "stop_at_error": stop_at_error,

@@ -80,6 +80,12 @@ ANNOTATED = asserting(
     setup="def made(value) -> Node | None:\n    return Node(value)",
     reference=NODE + RIGHT,
 )
+JUDGED = asserting(
+    "assert Judge().accepts(3, solve(Case(3)))",
+    reference="class Judge:\n    def accepts(self, n, x): return x == n * 7 + 3\n"
+    "class Case:\n    def __init__(self, n): self.n = n\ndef solve(case): return case.n * 7 + 3\n",
+)
+YIELDS = "class Judge:\n    def accepts(self, n, x): return True\nclass Case:\n    n = 3\n"
 BY_JSON = {"inputs": [[1], [2]], "outputs": [{"1": 2}, {"2": 3}], "fn_name": "solve"}
 A_SET = calling_reference("def solve(n): return {(n, 1), (n, 2)}")
 A_GUESS = "def solve(n): return 1\n"
@@ -114,6 +120,9 @@ ROWS = [
     Row("array-of-two", asserting("assert solve(3) != [1, 2]"), "import numpy\ndef solve(n): return numpy.array([3, 4])\n", (WRONG,)),
     Row("array-of-true", asserting("assert solve(3) == 24"), "import numpy\ndef solve(n): return numpy.array([24])\n", (PASSED,)),
     # A class of the program in place of the tests' own.
+    Row("judged-by-class", JUDGED, YIELDS + "def solve(case): return 0\n", (WRONG,)),
+    Row("judged-by-class-honest", JUDGED, YIELDS + "def solve(case): return case.n * 7 + 3\n", (PASSED,)),
+    Row("judged-by-class-unnamed", JUDGED, "def solve(case): return case.n * 7 + 3\n", (PASSED,)),
     Row("inherited-by-setup", INHERITS, NODE + "def solve(n): return 0\n", (WRONG,)),
     Row("inherited-by-setup-honest", INHERITS, NODE + RIGHT, (PASSED,)),
     Row("annotated-in-setup-honest", ANNOTATED, NODE + RIGHT, (PASSED,)),

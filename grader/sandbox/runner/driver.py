@@ -1,8 +1,9 @@
 """The driver of assertion tests: runs the test source where the candidate cannot reach it.
 
-The reference program provides every name that the tests use, but for the entry point, and the classes that the
-candidate defines too: stand-ins for those call the candidate's process. What comes back is decoded to plain data, so
-that no code of the candidate takes part in a comparison.
+The reference program provides every name that the tests use, but for the entry point, and those classes that the suite
+says arguments are made of, where the candidate defines them too: stand-ins for these call the candidate's process. No
+other class is the candidate's for having the name of one of the reference's, which may be what the tests judge by.
+What comes back is decoded to plain data, so that no code of the candidate takes part in a comparison.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def run(payload: dict[str, Any]) -> int:
     try:
         candidate_classes = _wait_until_loaded()
         try:
-            namespace = _namespace(payload, candidate_classes)
+            namespace = _namespace(payload, candidate_classes & {*payload["argument_classes"]})
         except Exception as error:
             if _calls:
                 raise  # what the candidate answered may have brought it about

@@ -50,6 +50,14 @@ def test_mbpp_has_one_test_an_assert(write_rows):
     assert "\r" not in task.reference
 
 
+def test_mbpp_makes_arguments_of_its_references_classes(write_rows):
+    code = "class Pair:\n    def __init__(self, a): self.a = a\n    class Inner: pass\ndef add(pair, b): return pair.a + b"
+    task = registry.load(
+        str(write_rows({**MBPP, "code": code, "challenge_test_list": ["assert add(Pair(1), 2)"]}))
+    )
+    assert [group.tests.argument_classes for group in task.tasks["Mbpp/9"].groups] == [("Pair",)] * 2
+
+
 def test_the_prompt_of_mbpp_is_a_docstring_that_shows_the_asserts(write_rows):
     task = registry.load(str(write_rows(MBPP))).tasks["Mbpp/9"]
     names: dict[str, str] = {}
