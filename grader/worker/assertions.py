@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from grader.errors import SuiteError
-from grader.judge.stream import AnswerStream
+from grader.judge.stream import AnswerStream, Raised
 from grader.judge.verdict import GroupOutcome, group_outcomes
 from grader.limits import Limits
 from grader.sandbox.cell import RunLimits
@@ -48,36 +48,56 @@ class AssertionGrading:
     def _run_group(self, group: TestGroup) -> Conversation[GroupOutcome]:
         assert isinstance(group.tests, AssertionTests)
         tests = list(group.tests.tests)
-        # The driver answers True for a test that did not raise: nothing else can pass.
-        stream = AnswerStream(
-            expected=expected_stream([wire.frame(wire.VALUE, encode(True))] * len(tests)),
-            matches=lambda _test, _payload: False,
-            fail_fast=self.fail_fast,
-            from_driver=True,
-        )
-        needed = self.times.get(group.name, ReferenceTimes())
-        longer = self.limits.longer_test_times_s(needed.tests_s)
-        done = yield _request(
-            self.task,
-            group.tests,
-            tests,
-            self.source,
-            limits=run_limits(self.limits, longer, reference_s=needed.whole_s),
-            memory_bytes=self.limits.memory_bytes,
-            stop_at_error=self.fail_fast,
-            on_data=stream.feed,
-        )
+        stream = _stream(len(tests), fail_fast=self.fail_fast)
+        done = yield self._pair(group, tests, self.source, stream)
         self.usage.add(done)
         if (broken := stream.broken_tests) is not None:
-            raise SuiteError(
-                f"task {self.task.task_id}, group {group.name}: the setup of the tests fails before the program is "
-                f"called ({broken.type}: {broken.message})"
-            )
+            if (yield from self._is_broken_by_itself(group)):
+                raise SuiteError(
+                    f"task {self.task.task_id}, group {group.name}: the setup of the tests fails before the program is "
+                    f"called ({broken.type}: {broken.message})"
+                )
+            stream.load_error = _IN_ITS_WAY
         outcome = group_outcomes(
             stream, [len(tests)], ending_of(done, self.limits.memory_bytes), fail_fast=self.fail_fast
         )[0]
         assert outcome is not None
         return outcome
+
+    def _is_broken_by_itself(self, group: TestGroup) -> Conversation[bool]:
+        """Whether the setup of the tests fails beside an empty program too. One that has been loaded may hold what the
+        setup needs: threads, memory, in a container the room in /tmp."""
+        stream = _stream(0, fail_fast=self.fail_fast)
+        yield self._pair(group, [], "", stream)
+        return stream.broken_tests is not None
+
+    def _pair(self, group: TestGroup, tests: list[str], source: str, stream: AnswerStream) -> RunRequest:
+        assert isinstance(group.tests, AssertionTests)
+        needed = self.times.get(group.name, ReferenceTimes())
+        longer = self.limits.longer_test_times_s(needed.tests_s) if tests else {}
+        return _request(
+            self.task,
+            group.tests,
+            tests,
+            source,
+            limits=run_limits(self.limits, longer, reference_s=needed.whole_s),
+            memory_bytes=self.limits.memory_bytes,
+            stop_at_error=self.fail_fast,
+            on_data=stream.feed,
+        )
+
+
+_IN_ITS_WAY = Raised("RuntimeError", "the tests cannot be set up beside the program, and can without it", 0)
+
+
+def _stream(tests: int, *, fail_fast: bool) -> AnswerStream:
+    """Judge a driver's stream. It answers True for a test that did not raise: nothing else can pass."""
+    return AnswerStream(
+        expected=expected_stream([wire.frame(wire.VALUE, encode(True))] * tests),
+        matches=lambda _test, _payload: False,
+        fail_fast=fail_fast,
+        from_driver=True,
+    )
 
 
 # Below this, a test's share of its group's time is not worth a pair of processes: the whole stands for each.

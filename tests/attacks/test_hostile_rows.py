@@ -89,6 +89,19 @@ YIELDS = "class Judge:\n    def accepts(self, n, x): return True\nclass Case:\n 
 BY_JSON = {"inputs": [[1], [2]], "outputs": [{"1": 2}, {"2": 3}], "fn_name": "solve"}
 A_SET = calling_reference("def solve(n): return {(n, 1), (n, 2)}")
 A_GUESS = "def solve(n): return 1\n"
+THREADED = asserting(
+    "assert solve(3) == 24",
+    setup="from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(12) as pool:\n"
+    "    assert sum(pool.map(lambda n: __import__('time').sleep(0.05) or n, range(12))) == 66",
+)
+STARVES = """
+import threading, time
+for _ in range(64):
+    try:
+        threading.Thread(target=time.sleep, args=[99], daemon=True).start()
+    except RuntimeError:
+        break
+"""
 
 ROWS = [
     # What a program raises may not end the tests' own loops.
@@ -134,6 +147,10 @@ ROWS = [
     Row("tests-say-broken", asserting("import os; os.write(3, b'\\0\\0\\0\\0B')\nsolve(3)"), RIGHT, (Status.SECURITY_VIOLATION,)),
     Row("tests-kill", asserting("import os; os.kill(1, 9); os.kill(-1, 9)\nassert solve(3) == 24"), RIGHT, (WRONG, RUNTIME)),
     Row("tests-spin", asserting("while True: pass"), RIGHT, (TIME,)),
+    # A program that holds what the setup needs breaks nobody's tests but its own.
+    Row("setup-starved", THREADED, STARVES + A_GUESS, (RUNTIME,), "RuntimeError"),
+    Row("setup-not-starved", THREADED, RIGHT, (PASSED,)),
+    Row("setup-fails-by-itself", asserting("assert solve(3) == 24", setup="1 / 0"), STARVES + A_GUESS, (BROKEN,), "BrokenTests"),
     # References: the times they tell are others' limits, and their answers are read by the worker.
     Row("times-cut", forging_reference("value(1), value(1), frame('Z', b'xxx')"), A_GUESS, (BROKEN,), "BrokenTests"),
     Row("times-nan", forging_reference("value(1), value(1), frame('Z', struct.pack('<2d', float('nan'), 1.0))"), A_GUESS, (BROKEN,), "BrokenTests"),

@@ -51,7 +51,7 @@ def test_mbpp_has_one_test_an_assert(write_rows):
 
 
 def test_mbpp_makes_arguments_of_its_references_classes(write_rows):
-    code = "class Pair:\n    def __init__(self, a): self.a = a\n    class Inner: pass\ndef add(pair, b): return pair.a + b"
+    code = "class Pair:\n    def __init__(self, a): self.a = a\ndef add(pair, b): return pair.a + b"
     task = registry.load(
         str(write_rows({**MBPP, "code": code, "challenge_test_list": ["assert add(Pair(1), 2)"]}))
     )
