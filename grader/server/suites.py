@@ -13,6 +13,14 @@ from grader.suites import registry
 from grader.suites.task import Suite
 
 _log = structlog.get_logger("grader.server")
+_RETRY_AFTER_S = 5.0
+
+
+class SuiteNotHereError(Refused):
+    """A suite cannot be used on this server as it is now: its data is not here, or it was not started with the suite.
+
+    That can be mended, so that a job which was accepted for the suite waits for it.
+    """
 
 
 class Suites:
@@ -56,15 +64,16 @@ class Suites:
     def load(self, name: str, *, place: str = "suite", status: int = 422) -> Suite:
         """Return the suite of that name; reads its file if that has not been read. To be called in a thread.
 
-        Raises Refused with ``status`` and ``place`` for an unknown name, and where the suite is known but its file is
-        not here, or not as it should be; then the log says more than the answer, which would name the server's folders.
+        Raises SuiteNotHereError with ``place`` and ``status`` for an unknown name, and where the suite is known but its
+        file is not here, or not as it should be; with 503 where its file is there and cannot be read now. The log then
+        says more than the answer, which would name the server's folders.
         """
         known = self._catalogue.get(name.lower(), name)
         with self._lock:
             if known in self._loaded:
                 return self._loaded[known]
             if known not in self._catalogue.values():
-                raise Refused(
+                raise SuiteNotHereError(
                     f"there is no suite {name!r} here; there are {', '.join(self.names)}",
                     place=place,
                     status=status,
@@ -83,9 +92,20 @@ class Suites:
             return registry.load(name)
         except (InputError, OSError) as error:
             _log.error("suite_unavailable", suite=name, error=str(error))
-            raise Refused(
+            if _cannot_be_read_now(error):
+                said = f"the data of suite {name} cannot be read now; send this again"
+                raise SuiteNotHereError(said, status=503, retry_after_s=_RETRY_AFTER_S) from error
+            raise SuiteNotHereError(
                 f"the data of suite {name} is not on this server; "
                 "whoever runs the server finds the reason in its log",
                 place=place,
                 status=status,
             ) from error
+
+
+def _cannot_be_read_now(error: InputError | OSError) -> bool:
+    """Whether the system kept a file from being read that is there, e.g. for want of file descriptors."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    is_missing = isinstance(cause, FileNotFoundError | NotADirectoryError)
+    # Damaged gzip files are an OSError, too, without a number.
+    return isinstance(cause, OSError) and cause.errno is not None and not is_missing

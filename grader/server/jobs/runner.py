@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Literal, ParamSpec, TypeVar
 
 from pydantic import ValidationError
@@ -26,10 +25,10 @@ from grader.server.jobs.run import JobRun
 from grader.server.jobs.store import JobStore
 from grader.server.problems import Refused
 from grader.server.service import Service
+from grader.server.suites import SuiteNotHereError
 from grader.telemetry.logs import bound
 
 _MOST_FAILURES = 3
-_MISSING_DATA_S = 30.0
 _LAST_WORDS_S = 10.0  # for a database server that does not answer, when the service stops
 _MOST_REMEMBERED = 10_000  # other replicas finish jobs that were accepted here, too
 
@@ -46,7 +45,8 @@ class RunnerSettings:
     ``jobs_at_once``: jobs that this replica works on. ``lease_s``: after so long without a sign of its holder, a job is
     taken over by another replica. ``group_s``: verdicts that come within it are recorded together. ``poll_s``: how
     often to look for jobs that other replicas accepted or left. ``retry_s``: first wait after what failed.
-    ``silent_s``: see ``Database``.
+    ``missing_suite_s``: before a job is tried again whose suite this server does not have. ``silent_s``: see
+    ``Database``.
     """
 
     jobs_at_once: int = 8
@@ -55,6 +55,7 @@ class RunnerSettings:
     poll_s: float = 1.0
     sweep_s: float = 60.0
     retry_s: float = 1.0
+    missing_suite_s: float = 30.0
     silent_s: float = SILENT_S
     most_unrecorded: int = 5_000
     bounds: Bounds = field(default_factory=Bounds)
@@ -81,6 +82,8 @@ class JobRunner:
         )
         self._running: dict[str, asyncio.Task[None]] = {}
         self._failures: Counter[str] = Counter()
+        # Jobs whose suite is not on this server, and when to try each again, on the monotonic clock.
+        self._put_aside: dict[str, float] = {}
         # When a job was accepted, on the monotonic clock: one that is set while it waits does not change its deadline.
         self._accepted: dict[str, float] = {}
         self._loops: list[asyncio.Task[None]] = []
@@ -150,12 +153,18 @@ class JobRunner:
             self._wake.clear()
             with _going_on("jobs cannot be claimed"):
                 while len(self._running) < self.settings.jobs_at_once:
-                    lease = await self.database.ask(self._leases.claim, tuple(self._running))
+                    lease = await self.database.ask(self._leases.claim, self._not_to_claim())
                     if lease is None:
                         break
                     lease.accepted_at = self._accepted.get(lease.job.id, lease.accepted_at)
                     self._running[lease.job.id] = asyncio.create_task(self._work_on(lease))
             await _wait(self._wake, self.settings.poll_s)
+
+    def _not_to_claim(self) -> tuple[str, ...]:
+        """The jobs that this replica works on, and those that it cannot work on now."""
+        now = time.monotonic()
+        self._put_aside = {job_id: until for job_id, until in self._put_aside.items() if until > now}
+        return (*self._running, *self._put_aside)
 
     async def _renew(self) -> None:
         while True:
@@ -195,11 +204,10 @@ class JobRunner:
                 await self._let_go(lease, counts=True)
             else:
                 await self._insist(self._leases.release, job_id)
+        except SuiteNotHereError as error:
+            _log.warning("job %s waits: %s", job_id, error)
+            await self._set_aside(lease)
         except (InputError, ValidationError) as error:
-            if isinstance(error, Refused) and error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                # Its suite's data is not on this server now. That can be mended.
-                await self._let_go(lease, wait_s=_MISSING_DATA_S)
-                return
             _log.warning("job %s cannot be graded: %s", job_id, error)
             await self._finish(lease, "failed", failure=_reason(error))
         except StoreUnavailableError:
@@ -212,7 +220,15 @@ class JobRunner:
             self._recorder.announce(job_id)
             self._wake.set()
 
-    async def _let_go(self, lease: Lease, *, counts: bool = False, wait_s: float | None = None) -> None:
+    async def _set_aside(self, lease: Lease) -> None:
+        """Give up a job that this server cannot work on now: neither its place nor its lease is kept meanwhile, since
+        other jobs, and a replica that has the suite, do not have to wait for it.
+        """
+        lease.lost = True
+        self._put_aside[lease.job.id] = time.monotonic() + self.settings.missing_suite_s
+        await self._insist(self._leases.release, lease.job.id)
+
+    async def _let_go(self, lease: Lease, *, counts: bool = False) -> None:
         """Give up a job, to be claimed again after a moment; one that breaks off again and again has failed."""
         lease.lost = True  # what still waits to be recorded is not
         self._failures[lease.job.id] += counts
@@ -221,7 +237,7 @@ class JobRunner:
             said = "an error inside the grader; whoever runs the service finds it in the log"
             await self._insist(self._leases.fail, lease.job.id, said)
             return
-        await asyncio.sleep(self.settings.retry_s if wait_s is None else wait_s)
+        await asyncio.sleep(self.settings.retry_s)
         await self._insist(self._leases.release, lease.job.id)
 
     async def _finish(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from grader.limits import Limits
 from grader.server.batches import Owner, given_task_ids, make_batch
 from grader.server.models import GradeRequest
 from grader.server.problems import Refused
-from grader.server.suites import Suites
+from grader.server.suites import SuiteNotHereError, Suites
 from grader.suites import registry
 
 STARTER = registry.load("starter")
@@ -161,6 +163,26 @@ def test_a_suite_whose_data_is_missing_is_refused_without_saying_where_it_is_mis
     # Neither without the file, for which nothing is downloaded, nor with a wrong one.
     for _ in range(2):
         error = refusal(parsed(suite=name))
+        assert isinstance(error, SuiteNotHereError)
+        assert error.status == 422
         assert "is not on this server" in error.detail
         assert str(tmp_path) not in error.detail
         (tmp_path / next(i.file_name for i in registry.available() if i.name == name)).write_bytes(b"{}")
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(errno.EMFILE, 503), (errno.EIO, 503), (errno.ENOENT, 422), (None, 422)]
+)
+def test_a_suite_that_cannot_be_read_now_is_not_the_clients_mistake(monkeypatch, number, status):
+    suites = Suites()
+
+    def fail(_path: Path) -> bytes:
+        raise OSError("a damaged file") if number is None else OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(SuiteNotHereError) as caught:
+        suites.load("starter")
+    assert caught.value.status == status
+    assert (caught.value.retry_after_s is not None) == (status == 503)
+    monkeypatch.undo()
+    assert suites.load("starter").name == "starter"

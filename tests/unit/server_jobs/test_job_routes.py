@@ -22,7 +22,7 @@ import zstandard
 from job_service import DEADLINE_S, LoggingGrading, Options, body_of, expected_status, wait_until
 
 from grader.dispatch.contract import Batch, VerdictFields
-from grader.errors import InfrastructureError
+from grader.errors import InfrastructureError, SuiteError
 from grader.schema import Summary, Verdict
 from grader.server.app import create_app
 from grader.server.jobs.models import JobAnswer, JobsAnswer
@@ -31,10 +31,20 @@ from grader.server.jobs.records import Bounds
 from grader.server.jobs.runner import RunnerSettings
 from grader.server.settings import ServerSettings
 from grader.suites import registry
+from grader.suites.task import Suite
 from grader.telemetry.logs import configure
 
-SETTINGS = RunnerSettings(retry_s=0.01, poll_s=0.05, sweep_s=0.05, bounds=Bounds(unfinished_jobs=20))
+SETTINGS = RunnerSettings(
+    retry_s=0.01, poll_s=0.05, sweep_s=0.05, missing_suite_s=0.05, bounds=Bounds(unfinished_jobs=20)
+)
 FAST = {"sample_s": 0.0}
+OWN_SUITE_TASK = {
+    "task_id": "add",
+    "prompt": "",
+    "entry_point": "add",
+    "canonical_solution": "def add(a, b):\n    return a + b\n",
+    "test": "def check(candidate):\n    assert candidate(1, 2) == 3\n",
+}
 
 
 @contextmanager
@@ -312,6 +322,40 @@ def test_stored_request_that_this_version_does_not_take_fails(sqlite_url: str) -
         assert (shown.state, shown.recorded, shown.summary) == ("failed", 0, None)
         assert shown.failure is not None
         assert "this version" in shown.failure
+
+
+@pytest.mark.parametrize("is_named", [True, False], ids=["its data is gone", "it is not served"])
+def test_job_waits_for_a_suite_that_is_missing(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_named: bool
+) -> None:
+    (tmp_path / "mine.jsonl").write_text(json.dumps(OWN_SUITE_TASK) + "\n")
+    samples = [{"task_id": "add", "sample_id": f"s{n}", "solution": f"x = {n}"} for n in range(40)]
+    body = body_of(40) if is_named else {"suite": "mine", "samples": samples}
+    whole = ServerSettings(suites=(str(tmp_path / "mine.jsonl"),))
+    with client_of(sqlite_url, whole, sample_s=0.05, workers=1) as client:
+        job = posted(client, body)
+        wait_until(lambda: client.get(f"/v1/jobs/{job}").json()["recorded"] >= 3, "verdicts are recorded")
+    tries = []
+
+    def missing(name: str) -> Suite:
+        tries.append(name)
+        raise SuiteError("no file found")
+
+    with monkeypatch.context() as patched:
+        if is_named:
+            patched.setattr(registry, "load", missing)
+        with client_of(sqlite_url) as client:
+            if is_named:
+                wait_until(lambda: len(tries) >= 3, "the suite is looked for again and again")
+            # What does not need the suite is not held up, however many places the others would take.
+            tests = {"kind": "stdio", "inputs": ["1"], "outputs": ["1"]}
+            own = {"samples": [{"task_id": "mine", "solution": "x = 1", "tests": tests}]}
+            assert done(client, posted(client, own)).state == "done"
+            shown = client.get(f"/v1/jobs/{job}").json()
+            assert (shown["state"], shown.get("failure")) == ("running", None)
+    with client_of(sqlite_url, whole) as client:
+        shown = done(client, job)
+        assert (shown.state, shown.recorded) == ("done", 40)
 
 
 def test_grading_that_breaks_again_and_again_fails_the_job(
