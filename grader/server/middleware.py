@@ -11,16 +11,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from grader.errors import GraderError, InputError
-from grader.server.problems import Problem, problem, problem_of
-from grader.server.service import Service
+from grader.server.problems import Problem, draining, problem_of
+from grader.server.service import NEW_WORK, Service
 from grader.server.streams import ClientGoneError
 
 _log = structlog.get_logger("grader.server")
 
 REQUEST_ID_HEADER = b"x-request-id"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}\Z")
-_NO_NEW_WORK = ("POST", "PUT", "PATCH")
-_DRAIN_RETRY_AFTER_S = 5.0
 # What is logged as a warning only when it goes wrong: probes come every few seconds.
 _PROBES = ("/healthz", "/readyz", "/metrics")
 
@@ -49,12 +47,9 @@ class FrontMiddleware:
             exchange.log(scope)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
-        if self._service.draining and scope["method"] in _NO_NEW_WORK:
-            said = "the server is about to stop and takes no new work; send it to another, or again later"
-            status = self._service.shed_statuses.get(scope["path"], 503)
-            found = problem(status, said, title="Draining", request_id=exchange.request_id,
-                            retry_after_s=_DRAIN_RETRY_AFTER_S, headers={"connection": "close"})  # fmt: skip
-            await exchange.refuse(found)
+        is_refused = self._service.draining and scope["method"] in NEW_WORK
+        if is_refused and scope["path"] not in self._service.own_drains:
+            await exchange.refuse(problem_of(draining(), exchange.request_id))
             return
         try:
             await self._app(scope, receive, exchange.send)

@@ -12,6 +12,7 @@ import pydantic_core
 from grader.errors import GraderError, InfrastructureError, InputError, OverloadedError
 
 MEDIA_TYPE = "application/problem+json"
+_DRAIN_RETRY_AFTER_S = 5.0
 
 
 class FieldError(NamedTuple):
@@ -50,6 +51,18 @@ class Refused(InputError):
         self.retry_after_s = retry_after_s
         self.headers = dict(headers or {})
         super().__init__(self.detail)
+
+
+def draining() -> Refused:
+    """Return the refusal of new work by a service that is about to stop."""
+    said = "the server is about to stop and takes no new work; send it to another, or again later"
+    return Refused(
+        said,
+        status=503,
+        title="Draining",
+        retry_after_s=_DRAIN_RETRY_AFTER_S,
+        headers={"connection": "close"},
+    )
 
 
 class Problem(NamedTuple):

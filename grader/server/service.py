@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # A program that waits for an identical one takes no room in the dispatcher's queue, whose bounds are beside this one.
 _MOST_WAITING = 65_536
 
+NEW_WORK = ("POST", "PUT", "PATCH")
+"""The methods that bring work; in a drain they are refused."""
+
 UNKNOWN_STAMP: Mapping[str, Any] = {"backend": "unknown", "layers": ()}
 
 
@@ -29,9 +32,9 @@ UNKNOWN_STAMP: Mapping[str, Any] = {"backend": "unknown", "layers": ()}
 class Service:
     """The running service. ``draining``: it takes no new work. ``active`` counts what has to end before it may stop.
 
-    ``startup_error`` is what kept it from starting. ``observer`` counts and traces what is graded. ``shed_statuses``:
-    by path, the status with which new work is refused in a drain where that is not 503. ``families``: the programs that
-    are graded now, so that identical ones of several requests are run once.
+    ``startup_error`` is what kept it from starting. ``observer`` counts and traces what is graded. ``own_drains``: the
+    paths whose routes refuse new work in a drain themselves. ``families``: the programs that are graded now, so that
+    identical ones of several requests are run once.
     """
 
     settings: ServerSettings
@@ -43,7 +46,7 @@ class Service:
     startup_error: Exception | None = None
     observer: Observer | None = None
     shared: dict[str, Any] = field(default_factory=dict)
-    shed_statuses: dict[str, int] = field(default_factory=dict)
+    own_drains: set[str] = field(default_factory=set)
     families: Families = field(default_factory=lambda: Families(_MOST_WAITING))
 
     @contextmanager

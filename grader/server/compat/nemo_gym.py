@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -32,10 +32,10 @@ from grader.server.compat.rewarding import (
     rewarded,
 )
 from grader.server.compat.running import shed_with
+from grader.server.compat.shedding import shedding_part, shedding_router
 from grader.server.models import MAX_SAMPLES
 from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
 from grader.server.problems import Refused
-from grader.server.refusals import NotedRoute
 from grader.server.service import Part
 from grader.server.streams import JSON
 from grader.suites.inline import MAX_CHARACTERS
@@ -100,7 +100,7 @@ class MetricsAnswer(BaseModel):
 
 def make_part() -> Part:
     """Make the routes."""
-    router = APIRouter(tags=["nemo-gym"], route_class=NotedRoute)
+    router = shedding_router("nemo-gym")
     answers = responses = problems(*PROBLEMS_OF_BODIES)
     router.add_api_route("/verify", verify, methods=["POST"], response_model=VerifyAnswer, responses=answers)
     router.add_api_route(
@@ -109,7 +109,7 @@ def make_part() -> Part:
     router.add_api_route(
         "/aggregate_metrics", aggregate, methods=["POST"], response_model=MetricsAnswer, responses=responses
     )
-    return Part(router=router)
+    return shedding_part(router)
 
 
 @takes(VerifyRequest)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,17 +17,17 @@ from grader.server.bodies import read_model
 from grader.server.compat.cells import RESULT_FILE, with_result
 from grader.server.compat.running import (
     MAX_TIME_S,
+    TOO_MANY_REQUESTS,
     error_answer,
     json_answer,
     run_for,
-    shed_with,
     stderr_of,
     stdout_of,
     wanted_run,
 )
+from grader.server.compat.shedding import shedding_part, shedding_router
 from grader.server.openapi import PROBLEMS_OF_BODIES, PROBLEMS_OF_READING, problems, takes
 from grader.server.problems import Refused
-from grader.server.refusals import NotedRoute
 from grader.server.service import Part
 from grader.worker.execution import Executed, Execution
 
@@ -71,7 +71,7 @@ class NemoSkillsError(BaseModel):
 
 def make_part() -> Part:
     """Make the routes of NeMo-Skills' sandbox server."""
-    router = APIRouter(tags=["NeMo-Skills"], route_class=NotedRoute)
+    router = shedding_router("NeMo-Skills", answer=shed_answer)
 
     @router.get("/health")
     async def health() -> dict[str, str]:
@@ -88,7 +88,7 @@ def make_part() -> Part:
         """Forget a session, of which nothing is kept."""
         return {"message": f"session {session_id} is forgotten; sessions keep no state here"}
 
-    described = problems(*PROBLEMS_OF_BODIES)
+    described = problems(*(one for one in PROBLEMS_OF_BODIES if one != TOO_MANY_REQUESTS))
     router.add_api_route(
         "/execute",
         execute,
@@ -96,9 +96,9 @@ def make_part() -> Part:
         response_model=NemoSkillsAnswer,
         # Damaged bodies are told of by problems, as everywhere.
         responses=described
-        | {status: {**described[status], "model": NemoSkillsError} for status in (400, 429, 503)},
+        | {status: {**described[status], "model": NemoSkillsError} for status in (400, 503)},
     )
-    return Part(router=router)
+    return shedding_part(router)
 
 
 @takes(NemoSkillsRequest)
@@ -120,19 +120,14 @@ async def execute(request: Request, caller: AnyCaller) -> Response:
         time_s=wanted.timeout,
     )
     run = wanted_run(execution, caller.owner)
-    try:
-        with shed_with(503):
-            executed = await run_for(request, caller, run, wait_s=_WAIT_S)
-    except Refused as error:
-        # The client reads these fields whatever the status is.
-        fields = {
-            "process_status": "error",
-            "stdout": "",
-            "stderr": error.detail + "\n",
-            "error": error.detail,
-        }
-        return error_answer(request, error, fields)
+    executed = await run_for(request, caller, run, wait_s=_WAIT_S)
     return await json_answer(lambda: answer_of(executed, run.limits, wanted), len(executed.stdout))
+
+
+async def shed_answer(request: Request, error: Refused) -> Response:
+    """Say that the code was not run: the client reads these fields whatever the status is."""
+    fields = {"process_status": "error", "stdout": "", "stderr": error.detail + "\n", "error": error.detail}
+    return error_answer(request, error, fields)
 
 
 def answer_of(executed: Executed, limits: Limits, wanted: NemoSkillsRequest) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import builtins
 import sys
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,9 +19,9 @@ from grader.server.auth import AnyCaller, Caller
 from grader.server.bodies import read_model
 from grader.server.compat.grading import grade_inline, time_limits
 from grader.server.compat.running import MAX_TIME_S, shed_with
+from grader.server.compat.shedding import shedding_part, shedding_router
 from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
 from grader.server.problems import Refused
-from grader.server.refusals import NotedRoute
 from grader.server.service import Part
 from grader.server.streams import JSON
 from grader.suites.inline import MAX_TESTS
@@ -53,7 +53,7 @@ class TestAnswer(BaseModel):
 
 def make_part() -> Part:
     """Make the routes of open-instruct's code server."""
-    router = APIRouter(tags=["open-instruct"], route_class=NotedRoute)
+    router = shedding_router("open-instruct")
 
     @router.get("/health")
     async def health() -> dict[str, str]:
@@ -68,7 +68,7 @@ def make_part() -> Part:
             response_model=TestAnswer,
             responses=problems(*PROBLEMS_OF_BODIES),
         )
-    return Part(router=router)
+    return shedding_part(router)
 
 
 @takes(TestRequest)

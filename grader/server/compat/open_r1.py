@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,15 +28,17 @@ from grader.server.compat.cells import RESULT_FILE, with_result
 from grader.server.compat.grading import grade_inline, time_limits
 from grader.server.compat.running import (
     MAX_TIME_S,
+    error_answer,
     run_for,
     stderr_of,
     stdout_of,
     wanted_run,
     why_killed,
 )
+from grader.server.compat.shedding import shedding_part, shedding_router
 from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
 from grader.server.problems import Refused
-from grader.server.refusals import NotedRoute, note_refusal
+from grader.server.refusals import note_refusal
 from grader.server.service import Part
 from grader.suites.inline import MAX_TESTS
 from grader.suites.source import parse_source
@@ -117,7 +119,14 @@ def make_morph_part() -> Part:
 
 
 def _part(tag: str, result_of: Callable[[Outcome], dict[str, Any]], answer: Any) -> Part:
-    router = APIRouter(tags=[tag], route_class=NotedRoute)
+
+    async def shed_answer(request: Request, error: Refused) -> Response:
+        """Say of each script that it cannot be run now."""
+        wanted = await read_model(request, ScriptsRequest)
+        results = [result_of(Outcome(why_none=error.detail))] * len(wanted.scripts)
+        return error_answer(request, error, results, status=200)
+
+    router = shedding_router(tag, answer=shed_answer)
 
     @router.get("/health")
     async def health() -> dict[str, str]:
@@ -137,7 +146,7 @@ def _part(tag: str, result_of: Callable[[Outcome], dict[str, Any]], answer: Any)
         outcomes = await asyncio.gather(*doing)
         return Response(to_json([result_of(outcome) for outcome in outcomes]), media_type="application/json")
 
-    return Part(router=router)
+    return shedding_part(router)
 
 
 def languages_of(wanted: ScriptsRequest) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,10 +24,10 @@ from grader.server.compat.rewarding import (
     rewarded,
 )
 from grader.server.compat.running import shed_with
+from grader.server.compat.shedding import shedding_part, shedding_router
 from grader.server.models import MAX_SAMPLES
 from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
 from grader.server.problems import FieldError, Refused
-from grader.server.refusals import NotedRoute
 from grader.server.service import Part
 from grader.server.streams import JSON
 
@@ -54,7 +54,7 @@ class OpenRLHFAnswer(BaseModel):
 
 def make_part() -> Part:
     """Make the route."""
-    router = APIRouter(tags=["openrlhf"], route_class=NotedRoute)
+    router = shedding_router("openrlhf")
     router.add_api_route(
         "/openrlhf/reward",
         reward_queries,
@@ -62,7 +62,7 @@ def make_part() -> Part:
         response_model=OpenRLHFAnswer,
         responses=problems(*PROBLEMS_OF_BODIES),
     )
-    return Part(router=router)
+    return shedding_part(router)
 
 
 @takes(OpenRLHFRequest)

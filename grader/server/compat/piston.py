@@ -11,7 +11,7 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -34,9 +34,9 @@ from grader.server.compat.running import (
     wanted_run,
     why_killed,
 )
+from grader.server.compat.shedding import shedding_part, shedding_router
 from grader.server.openapi import PROBLEMS_OF_READING, problems, takes
 from grader.server.problems import Refused
-from grader.server.refusals import NotedRoute
 from grader.server.service import Part, Service, service_of
 from grader.server.streams import JSON
 from grader.worker.execution import Executed, Execution
@@ -121,14 +121,14 @@ _MESSAGE: dict[str, Any] = {"description": "The program was not run.", "model": 
 
 def make_part() -> Part:
     """Make Piston's routes."""
-    router = APIRouter(tags=["Piston"], route_class=NotedRoute)
+    router = shedding_router("Piston", answer=shed_answer)
     for prefix in _PREFIXES:
         router.add_api_route(
             f"{prefix}/execute",
             execute,
             methods=["POST"],
             response_model=PistonAnswer,
-            responses=problems(401, 403, 429) | dict.fromkeys((400, 408, 413, 415, 503), _MESSAGE),
+            responses=problems(401, 403) | dict.fromkeys((400, 408, 413, 415, 503), _MESSAGE),
         )
         router.add_api_route(
             f"{prefix}/runtimes",
@@ -137,7 +137,7 @@ def make_part() -> Part:
             response_model=list[PistonRuntime],
             responses=problems(*PROBLEMS_OF_READING),
         )
-    return Part(router=router)
+    return shedding_part(router)
 
 
 @takes(PistonRequest)
@@ -157,6 +157,11 @@ async def execute(request: Request, caller: AnyCaller) -> Response:
     about = {"language": _LANGUAGE, "version": version}
     size = 2 * (len(executed.stdout) + len(executed.stderr))
     return await json_answer(lambda: {"run": stage_of(executed, run.limits), **about}, size)
+
+
+async def shed_answer(request: Request, error: Refused) -> Response:
+    """Say that it cannot be done now."""
+    return error_answer(request, error, {"message": error.detail})
 
 
 async def runtimes(request: Request, caller: AnyCaller) -> Response:

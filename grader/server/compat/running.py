@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from grader.server.batches import Owner
 from grader.server.observed import Observer
 from grader.server.problems import Refused, problem
 from grader.server.refusals import note_refusal
-from grader.server.service import Lifespan, Service, service_of
+from grader.server.service import Service, service_of
 from grader.server.streams import JSON, while_connected
 from grader.telemetry.requests import note_no_room
 from grader.worker.execution import Executed, Execution
@@ -149,7 +149,9 @@ def shed_with(status: int) -> Iterator[None]:
         if error.status == TOO_MANY_REQUESTS:
             note_no_room()
         wait_s = error.retry_after_s
-        raise Refused(error.detail, status=status, title=error.title, retry_after_s=wait_s) from error
+        raise Refused(
+            error.detail, status=status, title=error.title, retry_after_s=wait_s, headers=error.headers
+        ) from error
     except InfrastructureError as error:
         is_load = isinstance(error, OverloadedError)
         if is_load:
@@ -160,17 +162,6 @@ def shed_with(status: int) -> Iterator[None]:
         title = "Too much load" if is_load else "Cannot grade now"
         wait_s = error.retry_after_s if isinstance(error, OverloadedError) else 1.0
         raise Refused(said, status=status, title=title, retry_after_s=wait_s) from error
-
-
-def shedding(paths: Sequence[str], status: int) -> Lifespan:
-    """Return a part's lifespan that has new work on ``paths`` refused with ``status`` while the service drains."""
-
-    @asynccontextmanager
-    async def lifespan(service: Service) -> AsyncIterator[None]:
-        service.shed_statuses.update(dict.fromkeys(paths, status))
-        yield
-
-    return lifespan
 
 
 @contextmanager
@@ -237,8 +228,8 @@ async def json_answer(make: Callable[[], Any], size: int = 0) -> Response:
     return Response(to_json(make()), media_type=JSON)
 
 
-def error_answer(request: Request, error: Refused, fields: Mapping[str, Any]) -> Response:
-    """Return a refusal whose body is ``fields``, as a foreign contract has it, with our headers."""
+def error_answer(request: Request, error: Refused, body: Any, *, status: int | None = None) -> Response:
+    """Return a refusal whose body, and ``status`` if given, are a foreign contract's, with our headers."""
     note_refusal(request, error)
     found = problem(error.status, error.detail, retry_after_s=error.retry_after_s, headers=error.headers)
-    return Response(to_json(fields), error.status, {**found.headers, "content-type": JSON})
+    return Response(to_json(body), status or error.status, {**found.headers, "content-type": JSON})

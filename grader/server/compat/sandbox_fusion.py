@@ -10,12 +10,12 @@ from __future__ import annotations
 import base64
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from grader.limits import MIB, Limits
-from grader.server.auth import Caller, caller_of
+from grader.server.auth import AnyCaller
 from grader.server.batches import Owner
 from grader.server.bodies import read_model
 from grader.server.compat.running import (
@@ -28,14 +28,13 @@ from grader.server.compat.running import (
     refused_input,
     run_for,
     shed_with,
-    shedding,
     stderr_of,
     stdout_of,
     wanted_run,
 )
+from grader.server.compat.shedding import shedding_part, shedding_router
 from grader.server.openapi import problems, takes
 from grader.server.problems import Refused
-from grader.server.refusals import NotedRoute
 from grader.server.service import Part
 from grader.worker.execution import Executed, Execution
 
@@ -93,28 +92,18 @@ class RunCodeResponse(BaseModel):
     files: dict[str, str] = {}
 
 
-async def _caller(request: Request) -> Caller:
-    """Return who sent a request, as ``auth.caller_of`` does; a key's rate is 504 as well."""
-    with shed_with(SHED):
-        return await caller_of(request)
-
-
-PatientCaller = Annotated[Caller, Depends(_caller)]
-
-
 def make_part() -> Part:
     """Make the routes of SandboxFusion, and those that ScaleBox, a fork of it, adds."""
     from grader.server.compat import sandbox_fusion_datasets, scalebox
 
-    router = APIRouter(tags=["SandboxFusion"], route_class=NotedRoute)
+    router = shedding_router("SandboxFusion", SHED)
     router.add_api_route("/v1/ping", ping, methods=["GET"])
     router.add_api_route(
         "/run_code", run_code, methods=["POST"], response_model=RunCodeResponse, responses=PROBLEMS
     )
     sandbox_fusion_datasets.add_routes(router)
     scalebox.add_routes(router)
-    paths = [route.path for route in router.routes if "POST" in route.methods]  # type: ignore[attr-defined]
-    return Part(router=router, lifespan=shedding(paths, SHED))
+    return shedding_part(router)
 
 
 async def ping() -> str:
@@ -123,7 +112,7 @@ async def ping() -> str:
 
 
 @takes(RunCodeRequest)
-async def run_code(request: Request, caller: PatientCaller) -> Response:
+async def run_code(request: Request, caller: AnyCaller) -> Response:
     """Run a program and say what it printed and how it exited, which is its own word."""
     wanted = await read_model(request, RunCodeRequest)
     with shed_with(SHED):

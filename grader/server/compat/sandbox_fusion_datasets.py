@@ -15,13 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from grader.dispatch.contract import VerdictFields
 from grader.limits import Limits
 from grader.server.answers import to_json
+from grader.server.auth import AnyCaller
 from grader.server.bodies import read_model
 from grader.server.compat.grading import explained, grade_by_suite
 from grader.server.compat.running import MAX_TIME_S, shed_with
 from grader.server.compat.sandbox_fusion import (
     PROBLEMS,
     SHED,
-    PatientCaller,
     RunCodeResponse,
     Seconds,
     check_language,
@@ -169,13 +169,13 @@ def add_routes(router: APIRouter) -> None:
         )
 
 
-async def list_datasets(request: Request, caller: PatientCaller) -> Response:
+async def list_datasets(request: Request, caller: AnyCaller) -> Response:
     """List the datasets whose data is on this server."""
     return _json(await asyncio.to_thread(available_datasets, service_of(request)))
 
 
 @takes(GetPromptsRequest)
-async def list_ids(request: Request, caller: PatientCaller) -> Response:
+async def list_ids(request: Request, caller: AnyCaller) -> Response:
     """List the ids of a dataset."""
     wanted = await read_model(request, GetPromptsRequest)
     suite = await _suite(request, wanted.dataset)
@@ -184,7 +184,7 @@ async def list_ids(request: Request, caller: PatientCaller) -> Response:
 
 
 @takes(GetPromptsRequest)
-async def get_prompts(request: Request, caller: PatientCaller) -> Response:
+async def get_prompts(request: Request, caller: AnyCaller) -> Response:
     """List a dataset's prompts."""
     wanted = await read_model(request, GetPromptsRequest)
     suite = await _suite(request, wanted.dataset)
@@ -193,14 +193,14 @@ async def get_prompts(request: Request, caller: PatientCaller) -> Response:
 
 
 @takes(GetPromptByIdRequest)
-async def get_prompt_by_id(request: Request, caller: PatientCaller) -> Response:
+async def get_prompt_by_id(request: Request, caller: AnyCaller) -> Response:
     """Return one prompt of a dataset."""
     wanted = await read_model(request, GetPromptByIdRequest)
     return _json(prompt_of(task_of(await _suite(request, wanted.dataset), wanted.id)))
 
 
 @takes(SubmitRequest)
-async def submit(request: Request, caller: PatientCaller) -> Response:
+async def submit(request: Request, caller: AnyCaller) -> Response:
     """Judge a completion. The tests stay out of the sandbox, and a program cannot forge the result."""
     wanted = await read_model(request, SubmitRequest)
     check_config(wanted.config)
@@ -236,7 +236,7 @@ async def submit(request: Request, caller: PatientCaller) -> Response:
 
 
 @takes(GetMetricsRequest)
-async def get_metrics(request: Request, caller: PatientCaller) -> Response:
+async def get_metrics(request: Request, caller: AnyCaller) -> Response:
     """Count results: the share accepted, and pass@1 as the mean over problems of the share accepted."""
     wanted = await read_model(request, GetMetricsRequest)
     return _json(metrics_of(wanted.results))

@@ -13,10 +13,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from grader.server.auth import AnyCaller
 from grader.server.bodies import read_model
 from grader.server.compat.grading import Judged, grade_inline, time_limits
 from grader.server.compat.running import shed_with
-from grader.server.compat.sandbox_fusion import PROBLEMS, SHED, PatientCaller, Seconds
+from grader.server.compat.sandbox_fusion import PROBLEMS, SHED, Seconds
 from grader.server.compat.sandbox_fusion_datasets import (
     EvalResult,
     Id,
@@ -104,7 +105,7 @@ def add_routes(router: APIRouter) -> None:
 
 
 @takes(CommonEvaluateRequest)
-async def common_evaluate_batch(request: Request, caller: PatientCaller) -> Response:
+async def common_evaluate_batch(request: Request, caller: AnyCaller) -> Response:
     """Judge a completion by the tests that come with it."""
     wanted = await read_model(request, CommonEvaluateRequest)
     config = wanted.config

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
@@ -25,8 +25,8 @@ from grader.server.compat.rewarding import (
     rewarded,
 )
 from grader.server.compat.running import shed_with
+from grader.server.compat.shedding import shedding_part, shedding_router
 from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
-from grader.server.refusals import NotedRoute
 from grader.server.service import Part
 from grader.server.streams import JSON
 
@@ -43,7 +43,7 @@ class SlimeRequest(BaseModel):
 
 def make_part() -> Part:
     """Make the route."""
-    router = APIRouter(tags=["slime"], route_class=NotedRoute)
+    router = shedding_router("slime")
     router.add_api_route(
         "/slime/reward",
         reward_response,
@@ -51,7 +51,7 @@ def make_part() -> Part:
         response_model=float,
         responses=problems(*PROBLEMS_OF_BODIES),
     )
-    return Part(router=router)
+    return shedding_part(router)
 
 
 @takes(SlimeRequest)
