@@ -25,9 +25,11 @@ MAX_TIMEOUT_S = 86_400.0
 _Tests = dict[str, Any] | list[Any] | None
 
 
-def _finite(tests: _Tests) -> _Tests:
+def finite(given: Any) -> Any:
     """Refuse NaN and infinities, which are no JSON, though the parser reads them where any value may be."""
-    left: list[Any] = [tests]
+    if isinstance(given, str):  # nearly everything, in a large batch
+        return given
+    left: list[Any] = [given]
     while left:
         value = left.pop()
         if isinstance(value, float) and not math.isfinite(value):
@@ -36,11 +38,12 @@ def _finite(tests: _Tests) -> _Tests:
             left.extend(value.values())
         elif isinstance(value, list):
             left.extend(value)
-    return tests
+    return given
 
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)]
+AnyJson = Annotated[Any, AfterValidator(finite)]
 K = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -59,7 +62,7 @@ class SampleIn(_Request):
     sample_id: str | None = Field(default=None, min_length=1, max_length=MAX_ID_CHARACTERS)
     solution: Text | None = None
     completion: Text | None = None
-    tests: Annotated[_Tests, AfterValidator(_finite)] = Field(
+    tests: Annotated[_Tests, AfterValidator(finite)] = Field(
         default=None, description="tests of this sample's own, in a request that names no suite"
     )
 

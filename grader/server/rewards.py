@@ -28,7 +28,7 @@ from grader.schema import Verdict
 from grader.server.answers import Asked, in_order, to_json
 from grader.server.auth import caller_of
 from grader.server.bodies import parsed, read_body
-from grader.server.models import MAX_SAMPLES, MAX_TIMEOUT_S, LimitsIn, Name
+from grader.server.models import MAX_SAMPLES, MAX_TIMEOUT_S, AnyJson, LimitsIn, Name
 from grader.server.openapi import PROBLEMS_OF_BODIES, asks_caller, problems, takes
 from grader.server.refusals import NotedRoute, refusals_noted
 from grader.server.reward_batches import RewardBatch, find_programs_of, make_reward_batch
@@ -53,15 +53,15 @@ class RewardsRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    completions: Annotated[list[Any], Field(max_length=MAX_SAMPLES)]
+    completions: Annotated[list[AnyJson], Field(max_length=MAX_SAMPLES)]
     suite: Name | None = None
-    task_ids: Annotated[list[Any], Field(max_length=MAX_SAMPLES)] | None = None
-    tests: Annotated[list[Any], Field(max_length=MAX_SAMPLES)] | None = None
-    prompts: Annotated[list[Any], Field(max_length=MAX_SAMPLES)] | None = Field(
+    task_ids: Annotated[list[AnyJson], Field(max_length=MAX_SAMPLES)] | None = None
+    tests: Annotated[list[AnyJson], Field(max_length=MAX_SAMPLES)] | None = None
+    prompts: Annotated[list[AnyJson], Field(max_length=MAX_SAMPLES)] | None = Field(
         default=None,
         description="what the model was shown, as completions are given; counts beside tests alone",
     )
-    reward: Any = Field(default=None, description="a name, or an object: see docs/rewards.md")
+    reward: AnyJson = Field(default=None, description="a name, or an object: see docs/rewards.md")
     groups: list[Name] | None = Field(
         default=None, min_length=1, max_length=64, description="test groups to run"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -135,6 +136,18 @@ def parse_json(file: SuiteFile, line: int, text: str, *, strict: bool = False) -
         raise file.error(line, "not usable JSON: nested too deeply") from error
     except ValueError as error:  # our own hooks, and integers beyond what Python converts
         raise file.error(line, f"not usable JSON: {error}") from error
+
+
+def finite_json(text: str) -> Any:
+    """Parse JSON text. Raises ValueError for what is none, NaN, Infinity and numbers too large for a float included."""
+    return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:40]} is too large for a float")
+    return value
 
 
 def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from grader.suites.files import (
     SuiteFile,
     checked_text,
     describe,
+    finite_json,
     is_function_name,
     list_field,
     text_field,
@@ -115,7 +116,7 @@ def _opened(tests: object, place: str) -> Mapping[str, Any]:
     """The object that describes the tests: JSON text is parsed, an array is one of assertions."""
     if isinstance(tests, str):
         try:
-            tests = json.loads(tests)
+            tests = finite_json(tests)
         except (ValueError, RecursionError) as error:
             raise SuiteError(f"{place}: not the JSON text of an object: {error}") from None
     if isinstance(tests, list | tuple):

@@ -10,12 +10,12 @@ Read from data sets for verl, OpenRLHF, rLLM, SkyRL and NeMo-Gym:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from grader.errors import SuiteError
+from grader.suites.files import finite_json
 
 _TASK_FIELDS = {"task_id", "suite"}
 _SHOWN_CHARACTERS = 80
@@ -43,7 +43,7 @@ def read_label(given: Any, place: str) -> Label:
         if text[0] not in "{[":
             return Label(task_id=text)
         try:
-            value = json.loads(text)
+            value = finite_json(text)
         except (ValueError, RecursionError) as error:
             raise SuiteError(f"{place}: begins like JSON, and is not: {error}") from None
     if isinstance(value, list):

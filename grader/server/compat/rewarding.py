@@ -24,6 +24,7 @@ from grader.rewards import Context, RewardResult, spec_of_text, tamper_flags
 from grader.server.answers import Asked, in_order
 from grader.server.auth import Caller
 from grader.server.batches import Owner
+from grader.server.models import finite
 from grader.server.problems import FieldError, Refused
 from grader.server.reward_batches import find_programs_of, make_reward_batch
 from grader.server.rewards import KnowsReferences, RewardsRequest, reference_times, scored, with_reward
@@ -120,7 +121,9 @@ async def rewarded(
 def label_at(place: str, value: Any) -> Label:
     """Return a label. Raises Refused, with its place in the request, for what is not one."""
     try:
-        return read_label(value, place)
+        return read_label(finite(value), place)
+    except ValueError as error:
+        raise Refused(str(error), place=place) from error
     except SuiteError as error:
         raise Refused(str(error).removeprefix(f"{place}: "), place=place) from error
 
@@ -232,8 +235,8 @@ def _wanted(kind: _Kind, samples: Sequence[Single]) -> RewardsRequest:
 
 def _reward(given: str | None) -> Any:
     try:
-        return None if given is None else spec_of_text(given)
-    except InputError as error:
+        return None if given is None else finite(spec_of_text(given))
+    except (InputError, ValueError) as error:
         raise Refused(str(error), place="reward") from error
 
 
