@@ -35,15 +35,14 @@ class Frames:
         unpack, size, slow = wire.HEADER.unpack_from, wire.HEADER.size, wire.SLOW
         kept: list[bytes] = []
         begin = 0
-        while position + size <= end:
+        while (body := position + size) <= end:
             length, kind = unpack(data, position)
-            position += size
             if kind == slow and not length and self._slow < count <= self._last_test:
                 self._slow = count
-                kept.append(data[begin : position - size])
-                begin = position
+                kept.append(data[begin:position])
+                begin = position = body
                 continue
-            position += length
+            position = body + length
             count += 1
         self.count = count
         self._carry = data[position:]
