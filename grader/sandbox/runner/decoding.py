@@ -29,7 +29,7 @@ _COMPLEX = struct.Struct("<dd")
 _CONSTANTS: dict[int, object] = {ord("N"): None, ord("T"): True, ord("F"): False, ord("."): ...}
 _TAG_INT, _TAG_FLOAT, _TAG_TEXT, _TAG_TUPLE, _TAG_LIST, _TAG_DICT, _TAG_DICT_END, _TAG_FOREIGN = b"igu([{0Q"
 _TAG_SET: Final = ord("<")
-_COUNTED = frozenset(b"([<>")
+_COUNTED, _TABLES = frozenset(b"([<>"), frozenset(b"{<>")
 _BULK_LAYOUTS = {_TAG_INT: struct.Struct("<xi"), _TAG_FLOAT: struct.Struct("<xd")}
 
 _PAYLOADS: dict[str, type] = {
@@ -52,6 +52,23 @@ _PAYLOADS: dict[str, type] = {
     "datetime": str,
     "timedelta": tuple,
     "opaque": str,
+}
+
+
+# What takes more of the worker's memory than other values, and how many of those it is counted as besides itself.
+# A value takes some 80 bytes; a set or dict has a table, and a deque a block of 64 places, also where it is empty.
+_HEAVY_TABLE: Final = 2
+_HEAVY_KINDS: Final = {
+    "Counter": 4,
+    "OrderedDict": 4,
+    "defaultdict": 2,
+    "deque": 12,
+    "dict_keys": 4,
+    "dict_items": 4,
+    "iterator": 2,
+    "numpy.array": 2,
+    "Fraction": 3,
+    "Decimal": 3,
 }
 
 
@@ -135,8 +152,8 @@ class CollisionBudget:
 def decode(data: bytes | memoryview, *, max_values: int = 2_000_000, max_depth: int = 500) -> object:
     """Return the value that the bytes encode, of exact builtin types and ``Foreign`` only.
 
-    ``max_values`` bounds the number of values in all, ``max_depth`` the nested levels. Raises DecodeError
-    for anything that the encoder would not have written for a value within the bounds.
+    ``max_values`` bounds the number of values in all, of which some kinds count as several, ``max_depth`` the nested
+    levels. Raises DecodeError for anything that the encoder would not have written for a value within the bounds.
     """
     try:
         return _Decoder(bytes(data), max_values, max_depth).run()
@@ -197,6 +214,7 @@ class _Decoder:
                 raise DecodeError(f"more than {self._max_depth} nested levels")
             above.append(top)
             top = self._opened(tag)
+            self._spend(_HEAVY_KINDS.get(top.kind, 0) if top.kind else _HEAVY_TABLE * (tag in _TABLES))
 
     def _spend(self, values: int) -> None:
         self._values_left -= values

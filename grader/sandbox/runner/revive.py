@@ -136,6 +136,10 @@ def distinct(items: Iterable[Any]) -> set[Any]:
     """Return the items as a set; raise DecodeError where they collide too often, TypeError if unhashable."""
     if isinstance(items, range) and abs(items.stop - items.start) // abs(items.step) > _MAX_RANGE:
         raise DecodeError(f"a range of more than {_MAX_RANGE} numbers as a set")
+    if isinstance(items, str | bytes | bytearray):
+        return set(
+            items
+        )  # of few different ones, whose hashes nobody chooses; a list of all would be far longer
     gathered = list(items)
     weight = _survey(gathered)[0] // (8 * len(gathered) + 8)
     _Budget().check(gathered, 1 + weight)
