@@ -176,7 +176,7 @@ def _call(target: str | int, arguments: tuple[object, ...], keywords: dict[str, 
         raise _Gone
     try:
         value = revive(decode(payload), for_tests=True)
-    except DecodeError:
+    except (DecodeError, RecursionError):
         return object()  # equal to nothing
     if type(value) is dict and type(value.get(OBJECT_NUMBER)) is int:
         return RemoteObject(value[OBJECT_NUMBER])
