@@ -26,7 +26,7 @@ from grader.server.jobs.database import Database
 from grader.server.jobs.errors import StoreUnavailableError, key_reused
 from grader.server.jobs.tables import keys
 from grader.server.problems import Refused
-from grader.server.service import Service
+from grader.server.service import Service, service_of
 
 SHARED_NAME = "idempotency"
 MAX_KEY_CHARACTERS = 255
@@ -69,6 +69,20 @@ def fingerprint(body: bytes, *more: str) -> str:
 def idempotency_of(service: Service) -> Idempotency | None:
     """Return the service's idempotency keys; None: it was made without a database."""
     return cast("Idempotency | None", service.shared.get(SHARED_NAME))
+
+
+async def answered_once(
+    request: Request, tenant: str, body: bytes, media_type: str, make: Callable[[], AsyncIterator[bytes]]
+) -> AsyncIterator[bytes]:
+    """Return the pieces of a request's answer, which ``make`` yields where no request with its key has had it before.
+
+    Raises Refused as ``key_given`` and ``Idempotency.answer`` do.
+    """
+    key, kept = key_given(request), idempotency_of(service_of(request))
+    if key is None or kept is None:
+        return make()
+    route, digest = request.scope["path"], fingerprint(body, media_type)
+    return await kept.answer(tenant=tenant, route=route, key=key, digest=digest, make=make)
 
 
 class Reader:

@@ -28,6 +28,7 @@ from grader.schema import Verdict
 from grader.server.answers import Asked, in_order, to_json
 from grader.server.auth import caller_of
 from grader.server.bodies import parsed, read_body
+from grader.server.idempotency import HEADER, answered_once, key_given
 from grader.server.models import MAX_SAMPLES, MAX_TIMEOUT_S, AnyJson, LimitsIn, Name
 from grader.server.openapi import PROBLEMS_OF_BODIES, asks_caller, problems, takes
 from grader.server.refusals import NotedRoute, refusals_noted
@@ -137,7 +138,11 @@ def rewards_router(pass_rates: PassRates | None = None) -> APIRouter:
     router = APIRouter(prefix="/v1", route_class=NotedRoute)
 
     @router.post(
-        "/rewards", tags=["grading"], response_model=RewardsAnswer, responses=problems(*PROBLEMS_OF_BODIES)
+        "/rewards",
+        tags=["grading"],
+        response_model=RewardsAnswer,
+        responses=problems(*PROBLEMS_OF_BODIES),
+        openapi_extra={"parameters": [HEADER]},
     )
     @takes(RewardsRequest)
     @asks_caller
@@ -145,11 +150,13 @@ def rewards_router(pass_rates: PassRates | None = None) -> APIRouter:
         """Grade completions and reward them.
 
         The answer's lists are in the order of the completions. A reward is null where the row could not be judged.
-        An empty batch is answered with empty lists.
+        An empty batch is answered with empty lists. A request that is sent again with the same `Idempotency-Key` gets
+        the answer of the first.
         """
         began = time.monotonic()
         deadline_from = asyncio.get_running_loop().time()
         caller = await caller_of(request)
+        key_given(request)  # a malformed one is refused before the body is read
         body = await read_body(request)
         service, request_id = service_of(request), request.state.request_id
 
@@ -179,7 +186,8 @@ def rewards_router(pass_rates: PassRates | None = None) -> APIRouter:
             answering = _Answering(wanted, made, batch, judged, times, rates)
             yield await asyncio.to_thread(answering.body, caller.owner.tenant)
 
-        return PiecesResponse(pieces(), JSON)
+        # Pass rates over time are counted as the pieces are made, so once for a request that is sent again.
+        return PiecesResponse(await answered_once(request, caller.owner.tenant, body, JSON, pieces), JSON)
 
     return router
 

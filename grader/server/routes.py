@@ -15,7 +15,7 @@ from grader.server.answers import Asked, to_json
 from grader.server.auth import AnyCaller, caller_of
 from grader.server.batches import given_task_ids, prepare_batch
 from grader.server.bodies import parsed, read_body
-from grader.server.idempotency import HEADER, fingerprint, idempotency_of, key_given
+from grader.server.idempotency import HEADER, answered_once, key_given
 from grader.server.models import GradeAnswer, GradeRequest, SuitesAnswer, TasksAnswer
 from grader.server.openapi import PROBLEMS_OF_BODIES, PROBLEMS_OF_READING, asks_caller, problems, takes
 from grader.server.problems import Refused
@@ -57,7 +57,8 @@ async def grade(request: Request) -> Response:
     """
     began = time.monotonic()
     deadline_from = asyncio.get_running_loop().time()
-    caller, idempotency_key = await caller_of(request), key_given(request)
+    caller = await caller_of(request)
+    key_given(request)  # a malformed one is refused before the body is read
     body = await read_body(request)
     media_type = NDJSON if wants_ndjson(request.headers.get("accept", "")) else JSON
     service, request_id = service_of(request), request.state.request_id
@@ -75,17 +76,8 @@ async def grade(request: Request) -> Response:
             async for piece in made:
                 yield piece
 
-    kept = idempotency_of(service)
-    if idempotency_key is None or kept is None:
-        return PiecesResponse(pieces(), media_type)
-    reader = await kept.answer(
-        tenant=caller.owner.tenant,
-        route="/v1/grade",
-        key=idempotency_key,
-        digest=fingerprint(body, media_type),
-        make=pieces,
-    )
-    return PiecesResponse(reader, media_type)
+    once = await answered_once(request, caller.owner.tenant, body, media_type, pieces)
+    return PiecesResponse(once, media_type)
 
 
 def wants_ndjson(accept: str) -> bool:

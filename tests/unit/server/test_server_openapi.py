@@ -29,7 +29,7 @@ def test_keys_are_documented_wherever_they_are_asked_for(make_front, tmp_path):
         for one in methods.values()
         if any(parameter["name"] == "Idempotency-Key" for parameter in one.get("parameters", ()))
     }
-    assert named == {"/v1/grade", "/v1/jobs"}
+    assert named == {"/v1/grade", "/v1/rewards", "/v1/jobs"}
 
 
 def test_every_reference_leads_somewhere(make_front, tmp_path):

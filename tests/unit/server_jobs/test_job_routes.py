@@ -23,12 +23,15 @@ from job_service import DEADLINE_S, LoggingGrading, Options, body_of, expected_s
 
 from grader.dispatch.contract import Batch, VerdictFields
 from grader.errors import InfrastructureError, SuiteError
+from grader.rewards import PassRates, group_features
 from grader.schema import Summary, Verdict
 from grader.server.app import create_app
 from grader.server.jobs.models import JobAnswer, JobsAnswer
 from grader.server.jobs.part import jobs_part
 from grader.server.jobs.records import Bounds
 from grader.server.jobs.runner import RunnerSettings
+from grader.server.rewards import rewards_router
+from grader.server.service import Part
 from grader.server.settings import ServerSettings
 from grader.suites import registry
 from grader.suites.task import Suite
@@ -51,7 +54,9 @@ OWN_SUITE_TASK = {
 def client_of(url: str, settings: ServerSettings | None = None, **options: Any) -> Iterator[httpx.Client]:
     """Serve in a thread, and give a client of it."""
     grading = LoggingGrading(Options(url, **{**FAST, **options}))
-    app = create_app(settings or ServerSettings(), grading, [jobs_part(url, SETTINGS)])
+    app = create_app(
+        settings or ServerSettings(), grading, [Part(router=rewards_router()), jobs_part(url, SETTINGS)]
+    )
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", ws="none"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))
@@ -272,9 +277,33 @@ def test_key_gives_the_same_job(client: httpx.Client) -> None:
     assert (gone.status_code, gone.json()["title"]) == (409, "Job deleted")
 
 
+def test_key_gives_the_same_rewards_and_counts_them_once(client: httpx.Client) -> None:
+    def asked(number: int, key: str | None) -> httpx.Response:
+        body = {
+            "suite": "starter",
+            "task_ids": ["Starter/1"],
+            "completions": [f"```python\nx = {number}{'  # wrong' * (number == 2)}\n```"],
+            "include_group_features": True,
+            "use_cache": False,
+        }
+        return client.post("/v1/rewards", json=body, headers={} if key is None else {"Idempotency-Key": key})
+
+    asked(1, None)
+    first = asked(2, "a-key")
+    assert first.json()["rewards"] == [0.0]
+    assert [asked(2, "a-key").content for _ in range(3)] == [first.content] * 3
+    other = asked(1, "a-key")
+    assert (other.status_code, other.json()["title"]) == (422, "Idempotency key reused")
+    rates = PassRates()
+    means = [rates.update("task", group_features(["task"], [row])["task"]) for row in (True, False, True)]
+    assert asked(1, None).json()["group_features"][0]["mean_pass_rate"] == means[-1]
+    counted = [line for line in client.get("/metrics").text.splitlines() if "grader_verdicts_total{" in line]
+    assert sum(float(line.split()[-1]) for line in counted) == 3
+
+
 @pytest.mark.parametrize("key", ["", "a b", "k" * 256])
 def test_malformed_key_is_refused(client: httpx.Client, key: str) -> None:
-    for path in ("/v1/jobs", "/v1/grade"):
+    for path in ("/v1/jobs", "/v1/grade", "/v1/rewards"):
         answer = client.post(path, json=body_of(1), headers={"Idempotency-Key": key})
         assert answer.status_code == 422, path
         assert answer.json()["errors"][0]["place"] == "Idempotency-Key"
