@@ -44,7 +44,7 @@ class Leases:
             with self._database.write() as connection:
                 connection.execute(jobs.update().where(jobs.c.lease_until > 0).values(lease_until=0.0))
 
-    def claim(self, except_ids: Collection[str] = ()) -> Lease | None:
+    def claim(self, except_ids: Collection[str] = (), except_tenants: Collection[str] = ()) -> Lease | None:
         """Take an unfinished job that nobody has: of the tenant that has the fewest in work, the oldest.
 
         A lease that ends later than any that is given now is one from before the clock was set back, and counts as
@@ -53,7 +53,7 @@ class Leases:
         """
         with self._database.write() as connection:
             now = self._database.now()  # not before it is our turn to write: jobs were made while we waited
-            row = connection.execute(self._free_job(now, except_ids)).mappings().one_or_none()
+            row = connection.execute(self._free_job(now, except_ids, except_tenants)).mappings().one_or_none()
             if row is None:
                 return None
             fields = dict(row)
@@ -78,7 +78,9 @@ class Leases:
             begun_at=here - max(0.0, claimed_at - begun_at),
         )  # fmt: skip
 
-    def _free_job(self, now: sa.ColumnElement[float], except_ids: Collection[str]) -> sa.Select[Any]:
+    def _free_job(
+        self, now: sa.ColumnElement[float], except_ids: Collection[str], except_tenants: Collection[str]
+    ) -> sa.Select[Any]:
         is_free = sa.or_(jobs.c.lease_until <= now, jobs.c.lease_until > now + 2 * self._lease_s)
         others = jobs.alias()
         in_work = (
@@ -89,7 +91,12 @@ class Leases:
         )
         return (
             sa.select(*job_columns(), now.label("now"))
-            .where(jobs.c.state.in_(UNFINISHED), is_free, jobs.c.id.not_in(except_ids))
+            .where(
+                jobs.c.state.in_(UNFINISHED),
+                is_free,
+                jobs.c.id.not_in(except_ids),
+                jobs.c.tenant.not_in(except_tenants),
+            )
             .order_by(in_work, jobs.c.id)
             .limit(1)
             .with_for_update(skip_locked=True, of=jobs)

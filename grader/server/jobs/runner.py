@@ -42,11 +42,11 @@ _log = logging.getLogger("grader.jobs")
 class RunnerSettings:
     """How the runner works. Times are wall-clock seconds.
 
-    ``jobs_at_once``: jobs that this replica works on. ``lease_s``: after so long without a sign of its holder, a job is
-    taken over by another replica. ``group_s``: verdicts that come within it are recorded together. ``poll_s``: how
-    often to look for jobs that other replicas accepted or left. ``retry_s``: first wait after what failed.
-    ``missing_suite_s``: before a job is tried again whose suite this server does not have. ``silent_s``: see
-    ``Database``.
+    ``jobs_at_once``: jobs that this replica works on; a tenant with none among them may have one more. ``lease_s``:
+    after so long without a sign of its holder, a job is taken over by another replica. ``group_s``: verdicts that come
+    within it are recorded together. ``poll_s``: how often to look for jobs that other replicas accepted or left.
+    ``retry_s``: first wait after what failed. ``missing_suite_s``: before a job is tried again whose suite this server
+    does not have. ``silent_s``: see ``Database``.
     """
 
     jobs_at_once: int = 8
@@ -81,6 +81,7 @@ class JobRunner:
             retry_s=self.settings.retry_s,
         )
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._tenants: dict[str, str] = {}  # of what is running
         self._failures: Counter[str] = Counter()
         # Jobs whose suite is not on this server, and when to try each again, on the monotonic clock.
         self._put_aside: dict[str, float] = {}
@@ -152,13 +153,24 @@ class JobRunner:
         while True:
             self._wake.clear()
             with _going_on("jobs cannot be claimed"):
-                while len(self._running) < self.settings.jobs_at_once:
-                    lease = await self.database.ask(self._leases.claim, self._not_to_claim())
-                    if lease is None:
-                        break
-                    lease.accepted_at = self._accepted.get(lease.job.id, lease.accepted_at)
-                    self._running[lease.job.id] = asyncio.create_task(self._work_on(lease))
+                while await self._claim_one():
+                    pass
             await _wait(self._wake, self.settings.poll_s)
+
+    async def _claim_one(self) -> bool:
+        """Begin a job, where one may be. One tenant's jobs take all places, but not those that others would have: a
+        tenant none of whose jobs is worked on here is given a place of its own.
+        """
+        is_full = len(self._running) >= self.settings.jobs_at_once
+        served = tuple(set(self._tenants.values())) if is_full else ()
+        lease = await self.database.ask(self._leases.claim, self._not_to_claim(), served)
+        if lease is None:
+            return False
+        job = lease.job
+        lease.accepted_at = self._accepted.get(job.id, lease.accepted_at)
+        self._tenants[job.id] = job.tenant
+        self._running[job.id] = asyncio.create_task(self._work_on(lease))
+        return True
 
     def _not_to_claim(self) -> tuple[str, ...]:
         """The jobs that this replica works on, and those that it cannot work on now."""
@@ -216,7 +228,7 @@ class JobRunner:
             _log.exception("job %s broke off", job_id)
             await self._let_go(lease, counts=True)
         finally:
-            del self._running[job_id]
+            del self._running[job_id], self._tenants[job_id]
             self._recorder.announce(job_id)
             self._wake.set()
 

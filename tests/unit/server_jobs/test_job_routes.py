@@ -312,13 +312,7 @@ def test_malformed_key_is_refused(client: httpx.Client, key: str) -> None:
 
 
 def test_tenants_see_their_own_jobs_alone(sqlite_url: str, tmp_path: Path) -> None:
-    keys = {tenant: f"grd_{tenant}" for tenant in ("a", "b")}
-    file = tmp_path / "keys.jsonl"
-    rows = [
-        {"tenant": name, "sha256": hashlib.sha256(key.encode()).hexdigest()} for name, key in keys.items()
-    ]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    file.chmod(0o600)
+    keys, file = keys_of("ab", tmp_path)
     with client_of(sqlite_url, ServerSettings(api_keys_file=file)) as client:
         assert client.get("/v1/jobs").status_code == 401
         client.headers["x-api-key"] = keys["a"]
@@ -331,6 +325,37 @@ def test_tenants_see_their_own_jobs_alone(sqlite_url: str, tmp_path: Path) -> No
         assert posted(client, body_of(3), **{"Idempotency-Key": "k"}) != job
         client.headers["x-api-key"] = keys["a"]
         assert [one["id"] for one in client.get("/v1/jobs").json()["jobs"]] == [job]
+
+
+def keys_of(tenants: str, folder: Path) -> tuple[dict[str, str], Path]:
+    """A key for each tenant, and the file that has them."""
+    keys = {tenant: f"grd_{tenant}" for tenant in tenants}
+    file = folder / "keys.jsonl"
+    rows = [
+        {"tenant": name, "sha256": hashlib.sha256(key.encode()).hexdigest()} for name, key in keys.items()
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file.chmod(0o600)
+    return keys, file
+
+
+def test_one_tenants_jobs_do_not_keep_anothers_waiting(sqlite_url: str, tmp_path: Path) -> None:
+    keys, file = keys_of("abc", tmp_path)
+    settings = ServerSettings(api_keys_file=file)
+    with client_of(sqlite_url, settings, sample_s=0.05, workers=1, room=100_000) as client:
+
+        def states() -> list[str]:
+            client.headers["x-api-key"] = keys["a"]
+            return [client.get(f"/v1/jobs/{job}").json()["state"] for job in many]
+
+        client.headers["x-api-key"] = keys["a"]
+        many = [posted(client, body_of(2000)) for _ in range(SETTINGS.jobs_at_once + 1)]
+        wait_until(lambda: states().count("running") == SETTINGS.jobs_at_once, "all places are taken")
+        for other in "bc":
+            client.headers["x-api-key"] = keys[other]
+            assert done(client, posted(client, body_of(1))).state == "done"
+        # Nor has the first one more places for it.
+        assert sorted(states()) == ["queued"] + ["running"] * SETTINGS.jobs_at_once
 
 
 def test_too_many_unfinished_jobs_are_refused(sqlite_url: str) -> None:
