@@ -80,7 +80,7 @@ def _within(token: bytes, expected: bytes) -> bool:
     if answer == wanted:
         return True
     if not re.search(rb"[.e]", token + expected):
-        return False
+        return False  # its grader takes whole numbers for doubles as well, by which large ones that differ are the same
     return abs(float(answer) - float(wanted)) < CODECONTESTS_ATOL
 
 
