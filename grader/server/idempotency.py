@@ -72,13 +72,18 @@ def idempotency_of(service: Service) -> Idempotency | None:
 
 
 async def answered_once(
-    request: Request, tenant: str, body: bytes, media_type: str, make: Callable[[], AsyncIterator[bytes]]
+    request: Request,
+    key: str | None,
+    tenant: str,
+    body: bytes,
+    media_type: str,
+    make: Callable[[], AsyncIterator[bytes]],
 ) -> AsyncIterator[bytes]:
     """Return the pieces of a request's answer, which ``make`` yields where no request with its key has had it before.
 
-    Raises Refused as ``key_given`` and ``Idempotency.answer`` do.
+    Raises Refused as ``Idempotency.answer`` does.
     """
-    key, kept = key_given(request), idempotency_of(service_of(request))
+    kept = idempotency_of(service_of(request))
     if key is None or kept is None:
         return make()
     route, digest = request.scope["path"], fingerprint(body, media_type)

@@ -155,8 +155,7 @@ def rewards_router(pass_rates: PassRates | None = None) -> APIRouter:
         """
         began = time.monotonic()
         deadline_from = asyncio.get_running_loop().time()
-        caller = await caller_of(request)
-        key_given(request)  # a malformed one is refused before the body is read
+        caller, key = await caller_of(request), key_given(request)
         body = await read_body(request)
         service, request_id = service_of(request), request.state.request_id
 
@@ -187,7 +186,9 @@ def rewards_router(pass_rates: PassRates | None = None) -> APIRouter:
             yield await asyncio.to_thread(answering.body, caller.owner.tenant)
 
         # Pass rates over time are counted as the pieces are made, so once for a request that is sent again.
-        return PiecesResponse(await answered_once(request, caller.owner.tenant, body, JSON, pieces), JSON)
+        return PiecesResponse(
+            await answered_once(request, key, caller.owner.tenant, body, JSON, pieces), JSON
+        )
 
     return router
 

@@ -57,8 +57,7 @@ async def grade(request: Request) -> Response:
     """
     began = time.monotonic()
     deadline_from = asyncio.get_running_loop().time()
-    caller = await caller_of(request)
-    key_given(request)  # a malformed one is refused before the body is read
+    caller, key = await caller_of(request), key_given(request)
     body = await read_body(request)
     media_type = NDJSON if wants_ndjson(request.headers.get("accept", "")) else JSON
     service, request_id = service_of(request), request.state.request_id
@@ -76,7 +75,7 @@ async def grade(request: Request) -> Response:
             async for piece in made:
                 yield piece
 
-    once = await answered_once(request, caller.owner.tenant, body, media_type, pieces)
+    once = await answered_once(request, key, caller.owner.tenant, body, media_type, pieces)
     return PiecesResponse(once, media_type)
 
 

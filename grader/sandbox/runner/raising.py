@@ -67,7 +67,8 @@ def raisable(
             bases.append(kind)
     try:
         if [base.__name__ for base in bases] == [name]:
-            return bases[0](message)  # type: ignore[no-any-return]
+            built_in: BaseException = bases[0](message)
+            return built_in
     except TypeError:
         pass  # it wants more than a message, which a class of ours does not
     return _of_a_class_between(name if name.isidentifier() else bases[0].__name__, message, tuple(bases))

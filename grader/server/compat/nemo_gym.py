@@ -31,10 +31,9 @@ from grader.server.compat.rewarding import (
     label_at,
     rewarded,
 )
-from grader.server.compat.running import shed_with
-from grader.server.compat.shedding import shedding_part, shedding_router
+from grader.server.compat.shedding import shed_problems, shedding_part, shedding_router
 from grader.server.models import MAX_SAMPLES
-from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
+from grader.server.openapi import PROBLEMS_OF_BODIES, takes
 from grader.server.problems import Refused
 from grader.server.service import Part
 from grader.server.streams import JSON
@@ -101,7 +100,7 @@ class MetricsAnswer(BaseModel):
 def make_part() -> Part:
     """Make the routes."""
     router = shedding_router("nemo-gym")
-    answers = responses = problems(*PROBLEMS_OF_BODIES)
+    answers = responses = shed_problems(*PROBLEMS_OF_BODIES)
     router.add_api_route("/verify", verify, methods=["POST"], response_model=VerifyAnswer, responses=answers)
     router.add_api_route(
         "/seed_session", seed_session, methods=["POST"], response_model=SessionAnswer, responses=responses
@@ -121,20 +120,19 @@ async def verify(
     infrastructure_error: FailureParameter = "refuse",
 ) -> Response:
     """Reward a response by its row's unit tests, or by a suite's task."""
-    with shed_with(503):
-        wanted = await read_model(request, VerifyRequest)
-        sample = Single(_said(wanted.response), _label(wanted.verifier_metadata or {}), "response", _TESTS)
-        try:
-            (found,) = await rewarded(request, caller, [sample], suite, reward)
-            answer = _answer(judged(found), found)
-        except InfrastructureError:
-            if infrastructure_error == "refuse":
-                raise
-            answer = _masked("the grader could not judge this sample")
-        except BrokenTestsError as error:
-            if infrastructure_error == "refuse":
-                raise
-            answer = _masked(error.detail)
+    wanted = await read_model(request, VerifyRequest)
+    sample = Single(_said(wanted.response), _label(wanted.verifier_metadata or {}), "response", _TESTS)
+    try:
+        (found,) = await rewarded(request, caller, [sample], suite, reward)
+        answer = _answer(judged(found), found)
+    except InfrastructureError:
+        if infrastructure_error == "refuse":
+            raise
+        answer = _masked("the grader could not judge this sample")
+    except BrokenTestsError as error:
+        if infrastructure_error == "refuse":
+            raise
+        answer = _masked(error.detail)
     return Response(to_json({**wanted.model_dump(), **answer}), media_type=JSON)
 
 

@@ -17,7 +17,6 @@ from grader.server.bodies import read_model
 from grader.server.compat.cells import RESULT_FILE, with_result
 from grader.server.compat.running import (
     MAX_TIME_S,
-    TOO_MANY_REQUESTS,
     error_answer,
     json_answer,
     run_for,
@@ -25,8 +24,8 @@ from grader.server.compat.running import (
     stdout_of,
     wanted_run,
 )
-from grader.server.compat.shedding import shedding_part, shedding_router
-from grader.server.openapi import PROBLEMS_OF_BODIES, PROBLEMS_OF_READING, problems, takes
+from grader.server.compat.shedding import shed_problems, shedding_part, shedding_router
+from grader.server.openapi import PROBLEMS_OF_BODIES, PROBLEMS_OF_READING, takes
 from grader.server.problems import Refused
 from grader.server.service import Part
 from grader.worker.execution import Executed, Execution
@@ -78,17 +77,17 @@ def make_part() -> Part:
         """Say that the service is there."""
         return {"status": "healthy", "worker": "grader"}
 
-    @router.get("/sessions", responses=problems(*PROBLEMS_OF_READING))
+    @router.get("/sessions", responses=shed_problems(*PROBLEMS_OF_READING))
     async def sessions(caller: AnyCaller) -> dict[str, Any]:
         """List the sessions: none, since none is kept."""
         return {"sessions": {}, "backend": _BACKEND}
 
-    @router.delete("/sessions/{session_id}", responses=problems(*PROBLEMS_OF_READING))
+    @router.delete("/sessions/{session_id}", responses=shed_problems(*PROBLEMS_OF_READING))
     async def delete_session(session_id: str, caller: AnyCaller) -> dict[str, str]:
         """Forget a session, of which nothing is kept."""
         return {"message": f"session {session_id} is forgotten; sessions keep no state here"}
 
-    described = problems(*(one for one in PROBLEMS_OF_BODIES if one != TOO_MANY_REQUESTS))
+    described = shed_problems(*PROBLEMS_OF_BODIES)
     router.add_api_route(
         "/execute",
         execute,

@@ -18,9 +18,9 @@ from grader.server.answers import to_json
 from grader.server.auth import AnyCaller, Caller
 from grader.server.bodies import read_model
 from grader.server.compat.grading import grade_inline, time_limits
-from grader.server.compat.running import MAX_TIME_S, shed_with
-from grader.server.compat.shedding import shedding_part, shedding_router
-from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
+from grader.server.compat.running import MAX_TIME_S
+from grader.server.compat.shedding import shed_problems, shedding_part, shedding_router
+from grader.server.openapi import PROBLEMS_OF_BODIES, takes
 from grader.server.problems import Refused
 from grader.server.service import Part
 from grader.server.streams import JSON
@@ -66,7 +66,7 @@ def make_part() -> Part:
             endpoint,
             methods=["POST"],
             response_model=TestAnswer,
-            responses=problems(*PROBLEMS_OF_BODIES),
+            responses=shed_problems(*PROBLEMS_OF_BODIES),
         )
     return shedding_part(router)
 
@@ -96,17 +96,16 @@ async def _judged(
 ) -> Response:
     if not tests:
         return Response(to_json({"results": [], "runtimes": []}), media_type=JSON)
-    with shed_with(503):
-        judged = await grade_inline(
-            request,
-            caller,
-            wanted.program,
-            tests,
-            is_solution=True,
-            limits=time_limits(wanted.max_execution_time),
-            fail_fast=True,
-            timeout_s=_TIMEOUT_S,
-        )
+    judged = await grade_inline(
+        request,
+        caller,
+        wanted.program,
+        tests,
+        is_solution=True,
+        limits=time_limits(wanted.max_execution_time),
+        fail_fast=True,
+        timeout_s=_TIMEOUT_S,
+    )
     answer = {
         "results": [int(verdict["passed"]) for verdict in judged.verdicts],
         "runtimes": [verdict["cpu_s"] for verdict in judged.verdicts],

@@ -35,8 +35,8 @@ from grader.server.compat.running import (
     wanted_run,
     why_killed,
 )
-from grader.server.compat.shedding import shedding_part, shedding_router
-from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
+from grader.server.compat.shedding import shed_problems, shedding_part, shedding_router
+from grader.server.openapi import PROBLEMS_OF_BODIES, takes
 from grader.server.problems import Refused
 from grader.server.refusals import note_refusal
 from grader.server.service import Part
@@ -133,7 +133,7 @@ def _part(tag: str, result_of: Callable[[Outcome], dict[str, Any]], answer: Any)
         """Say that the service is there."""
         return {"status": "ok"}
 
-    @router.post("/execute_batch", response_model=answer, responses=problems(*PROBLEMS_OF_BODIES))
+    @router.post("/execute_batch", response_model=answer, responses=shed_problems(*PROBLEMS_OF_BODIES))
     @takes(ScriptsRequest)
     async def execute_batch(request: Request, caller: AnyCaller) -> Response:
         """Run scripts; the answers are in their order."""

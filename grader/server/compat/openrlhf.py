@@ -23,10 +23,9 @@ from grader.server.compat.rewarding import (
     label_at,
     rewarded,
 )
-from grader.server.compat.running import shed_with
-from grader.server.compat.shedding import shedding_part, shedding_router
+from grader.server.compat.shedding import shed_problems, shedding_part, shedding_router
 from grader.server.models import MAX_SAMPLES
-from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
+from grader.server.openapi import PROBLEMS_OF_BODIES, takes
 from grader.server.problems import FieldError, Refused
 from grader.server.service import Part
 from grader.server.streams import JSON
@@ -60,7 +59,7 @@ def make_part() -> Part:
         reward_queries,
         methods=["POST"],
         response_model=OpenRLHFAnswer,
-        responses=problems(*PROBLEMS_OF_BODIES),
+        responses=shed_problems(*PROBLEMS_OF_BODIES),
     )
     return shedding_part(router)
 
@@ -70,10 +69,9 @@ async def reward_queries(
     request: Request, caller: AnyCaller, suite: SuiteParameter = None, reward: RewardParameter = None
 ) -> Response:
     """Reward what follows each prompt. Empty lists are answered with empty lists."""
-    with shed_with(503):
-        wanted = await read_model(request, OpenRLHFRequest)
-        found = await rewarded(request, caller, _samples(wanted), suite, reward)
-        rewards = [judged(one) for one in found]
+    wanted = await read_model(request, OpenRLHFRequest)
+    found = await rewarded(request, caller, _samples(wanted), suite, reward)
+    rewards = [judged(one) for one in found]
     logs = {
         "passed": [float(one.passed) for one in found],
         "flagged": [float(bool(one.flags)) for one in found],

@@ -34,7 +34,7 @@ from grader.server.compat.running import (
     wanted_run,
     why_killed,
 )
-from grader.server.compat.shedding import shedding_part, shedding_router
+from grader.server.compat.shedding import shed_problems, shedding_part, shedding_router
 from grader.server.openapi import PROBLEMS_OF_READING, problems, takes
 from grader.server.problems import Refused
 from grader.server.service import Part, Service, service_of
@@ -135,7 +135,7 @@ def make_part() -> Part:
             runtimes,
             methods=["GET"],
             response_model=list[PistonRuntime],
-            responses=problems(*PROBLEMS_OF_READING),
+            responses=shed_problems(*PROBLEMS_OF_READING),
         )
     return shedding_part(router)
 
@@ -166,8 +166,7 @@ async def shed_answer(request: Request, error: Refused) -> Response:
 
 async def runtimes(request: Request, caller: AnyCaller) -> Response:
     """List the languages that can be used: the Python of the sandbox."""
-    with shed_with(503):
-        version = await python_version(service_of(request), caller)
+    version = await python_version(service_of(request), caller)
     row = {"language": _LANGUAGE, "version": version, "aliases": list(_ALIASES)}
     return Response(to_json([row]), media_type=JSON)
 

@@ -27,7 +27,6 @@ from grader.server.compat.running import (
     json_answer,
     refused_input,
     run_for,
-    shed_with,
     stderr_of,
     stdout_of,
     wanted_run,
@@ -115,15 +114,14 @@ async def ping() -> str:
 async def run_code(request: Request, caller: AnyCaller) -> Response:
     """Run a program and say what it printed and how it exited, which is its own word."""
     wanted = await read_model(request, RunCodeRequest)
-    with shed_with(SHED):
-        run = wanted_of(wanted, caller.owner)
-        executed = await run_for(
-            request,
-            caller,
-            run,
-            wait_s=min(max(wanted.compile_timeout, _LEAST_WAIT_S), _MOST_WAIT_S),
-            answer_s=wanted.compile_timeout + wanted.run_timeout + _PATIENCE_S,
-        )
+    run = wanted_of(wanted, caller.owner)
+    executed = await run_for(
+        request,
+        caller,
+        run,
+        wait_s=min(max(wanted.compile_timeout, _LEAST_WAIT_S), _MOST_WAIT_S),
+        answer_s=wanted.compile_timeout + wanted.run_timeout + _PATIENCE_S,
+    )
     size = len(executed.stdout) + len(executed.stderr) + sum(map(len, executed.files.values()))
     return await json_answer(lambda: response_of(executed, run.limits), size)
 

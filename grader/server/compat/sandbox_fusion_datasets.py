@@ -18,7 +18,7 @@ from grader.server.answers import to_json
 from grader.server.auth import AnyCaller
 from grader.server.bodies import read_model
 from grader.server.compat.grading import explained, grade_by_suite
-from grader.server.compat.running import MAX_TIME_S, shed_with
+from grader.server.compat.running import MAX_TIME_S
 from grader.server.compat.sandbox_fusion import (
     PROBLEMS,
     SHED,
@@ -209,18 +209,17 @@ async def submit(request: Request, caller: AnyCaller) -> Response:
         raise Refused(said, place="config.provided_data")
     suite = await _suite(request, wanted.dataset)
     task = task_of(suite, wanted.id)
-    with shed_with(SHED):
-        judged = await grade_by_suite(
-            request,
-            caller,
-            replace(suite, tasks={task.task_id: task}),
-            [task.task_id],
-            wanted.completion,
-            is_solution=False,
-            limits=_limits(wanted.config),
-            fail_fast=True,
-            timeout_s=_TIMEOUT_S,
-        )
+    judged = await grade_by_suite(
+        request,
+        caller,
+        replace(suite, tasks={task.task_id: task}),
+        [task.task_id],
+        wanted.completion,
+        is_solution=False,
+        limits=_limits(wanted.config),
+        fail_fast=True,
+        timeout_s=_TIMEOUT_S,
+    )
     program, verdict = judged.program, judged.verdicts[0]
     tests = [
         {
@@ -338,12 +337,11 @@ def _limits(config: TestConfig) -> Limits:
 async def _suite(request: Request, dataset: str) -> Suite:
     service = service_of(request)
     name = DATASETS.get(dataset, dataset)
-    with shed_with(SHED):
-        # 400 is SandboxFusion's own answer to a dataset that it does not know.
-        suite = service.suites.loaded(name)
-        if suite is None:
-            suite = await asyncio.to_thread(service.suites.load, name, place="dataset", status=400)
-        return suite
+    # 400 is SandboxFusion's own answer to a dataset that it does not know.
+    suite = service.suites.loaded(name)
+    if suite is None:
+        suite = await asyncio.to_thread(service.suites.load, name, place="dataset", status=400)
+    return suite
 
 
 def _json(answer: Any) -> Response:

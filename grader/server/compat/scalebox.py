@@ -16,8 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from grader.server.auth import AnyCaller
 from grader.server.bodies import read_model
 from grader.server.compat.grading import Judged, grade_inline, time_limits
-from grader.server.compat.running import shed_with
-from grader.server.compat.sandbox_fusion import PROBLEMS, SHED, Seconds
+from grader.server.compat.sandbox_fusion import PROBLEMS, Seconds
 from grader.server.compat.sandbox_fusion_datasets import (
     EvalResult,
     Id,
@@ -116,17 +115,16 @@ async def common_evaluate_batch(request: Request, caller: AnyCaller) -> Response
         raise Refused("special judges are not available here", place="config.extra.special_judge_program")
     place = "config.provided_data.test_cases"
     tests = inline_tests(config.provided_data.test_cases, place, each=config.extra.run_all_cases)
-    with shed_with(SHED):
-        judged = await grade_inline(
-            request,
-            caller,
-            wanted.completion,
-            tests,
-            is_solution=False,
-            limits=time_limits(config.run_timeout or _DEFAULT_RUN_S),
-            fail_fast=True,
-            timeout_s=config.extra.total_timeout,
-        )
+    judged = await grade_inline(
+        request,
+        caller,
+        wanted.completion,
+        tests,
+        is_solution=False,
+        limits=time_limits(config.run_timeout or _DEFAULT_RUN_S),
+        fail_fast=True,
+        timeout_s=config.extra.total_timeout,
+    )
     program = judged.program
     cases = outcomes(judged)
     return _json(eval_result(wanted.id, program.source, program.how, cases, judged.verdicts[0]))

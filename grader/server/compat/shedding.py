@@ -15,7 +15,8 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
 from grader.server.auth import caller_of
-from grader.server.compat.running import shed_with
+from grader.server.compat.running import TOO_MANY_REQUESTS, shed_with
+from grader.server.openapi import problems
 from grader.server.problems import Refused, draining
 from grader.server.refusals import NotedRoute
 from grader.server.service import NEW_WORK, Part, Service, service_of
@@ -50,7 +51,8 @@ class SheddingRoute(NotedRoute):
 
 
 def shedding_router(tag: str, status: int = 503, answer: ShedAnswer | None = None) -> APIRouter:
-    """Make a router whose routes are refused with ``status`` when it is load, a drain or a rate that refuses them.
+    """Make a router whose routes are refused with ``status`` when it is load, a drain or a rate that refuses them, or a
+    failure of ours: endpoints need no ``shed_with`` of their own.
 
     ``answer`` makes the body for routes that take work; by default it is a problem. It is called before the request's
     body is read.
@@ -59,6 +61,11 @@ def shedding_router(tag: str, status: int = 503, answer: ShedAnswer | None = Non
     return APIRouter(
         tags=[tag], route_class=type("Route", (SheddingRoute,), {"status": status, "answer": said})
     )
+
+
+def shed_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return FastAPI's ``responses`` for such a router's routes, which never answer 429."""
+    return problems(*(status for status in statuses if status != TOO_MANY_REQUESTS))
 
 
 def shedding_part(router: APIRouter) -> Part:

@@ -24,9 +24,8 @@ from grader.server.compat.rewarding import (
     label_at,
     rewarded,
 )
-from grader.server.compat.running import shed_with
-from grader.server.compat.shedding import shedding_part, shedding_router
-from grader.server.openapi import PROBLEMS_OF_BODIES, problems, takes
+from grader.server.compat.shedding import shed_problems, shedding_part, shedding_router
+from grader.server.openapi import PROBLEMS_OF_BODIES, takes
 from grader.server.service import Part
 from grader.server.streams import JSON
 
@@ -49,7 +48,7 @@ def make_part() -> Part:
         reward_response,
         methods=["POST"],
         response_model=float,
-        responses=problems(*PROBLEMS_OF_BODIES),
+        responses=shed_problems(*PROBLEMS_OF_BODIES),
     )
     return shedding_part(router)
 
@@ -59,13 +58,10 @@ async def reward_response(
     request: Request, caller: AnyCaller, suite: SuiteParameter = None, reward: RewardParameter = None
 ) -> Response:
     """Reward a response."""
-    with shed_with(503):
-        wanted = await read_model(request, SlimeRequest)
-        label = label_at("label", wanted.label)
-        shown = wanted.prompt if isinstance(wanted.prompt, str) else ""
-        sample = Single(
-            wanted.response, label, "response", "label", "" if has_special_tokens(shown) else shown
-        )
-        (found,) = await rewarded(request, caller, [sample], suite, reward)
-        value = judged(found)
+    wanted = await read_model(request, SlimeRequest)
+    label = label_at("label", wanted.label)
+    shown = wanted.prompt if isinstance(wanted.prompt, str) else ""
+    sample = Single(wanted.response, label, "response", "label", "" if has_special_tokens(shown) else shown)
+    (found,) = await rewarded(request, caller, [sample], suite, reward)
+    value = judged(found)
     return Response(to_json(value), media_type=JSON)  # type: ignore[arg-type]

@@ -121,18 +121,18 @@ _SLOW_FRAMES = {
     "in-pieces": "say(bytes(3)); time.sleep(0.05); say(b'\\0W'); time.sleep(0.05)",
     "behind-an-answer": "say(value(arguments[0] * 7919 + 104729) + frame('W'))",
 }
-for _name, _statements in _SLOW_FRAMES.items():
-    _add(f"slow-{_name}", (19, 24), "One for a test is as if it had not been said, whenever it is read.",
-         calling(_statements, _SLOW), WRONG)  # fmt: skip
 _SLOW_TWICE = {
     "at-once": "say(frame('W') * 2)",
     "each-alone": "say(frame('W')); wait_until_read(); say(frame('W')); wait_until_read()",
     "with-a-payload": "say(frame('W', b'x')); wait_until_read()",
     "behind-all-answers": "say(*[value(n * 7919 + 104729) for n in (3, -4, 11, 2, 5, 90)]); wait_until_read(); say(frame('W')); wait_until_read()",
 }
-for _name, _statements in _SLOW_TWICE.items():
-    _add(f"slow-{_name}", (19, 24), "The runner says it once for a test, and nothing with it.",
-         calling(_statements, _SLOW), VIOLATION)  # fmt: skip
+for _said, _why, _status in (
+    (_SLOW_FRAMES, "One for a test is as if it had not been said, whenever it is read.", WRONG),
+    (_SLOW_TWICE, "The runner says it once for a test, and nothing with it.", VIOLATION),
+):
+    for _name, _statements in _said.items():
+        _add(f"slow-{_name}", (19, 24), _why, calling(_statements, _SLOW), _status)
 _forge(
     "slow-flood",
     "It was slow ten million times.",
