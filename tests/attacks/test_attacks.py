@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from attack_harness import Harness
 from attack_programs import ALL
@@ -34,6 +37,11 @@ def test_every_item_of_the_catalogue_has_an_attack() -> None:
     tried = {item for attack in ALL for item in attack.items}
     assert sorted(set(CATALOGUE_ITEMS) - tried - set(ELSEWHERE)) == []
     assert len({attack.name for attack in ALL}) == len(ALL)
+
+
+def test_the_document_says_how_many_there_are() -> None:
+    text = (Path(__file__).parents[2] / "docs/attacks.md").read_text()
+    assert set(re.findall(r"all ([0-9,]+) \|", text)) == {f"{len(ALL):,}"}
 
 
 def test_no_attack_may_pass() -> None:

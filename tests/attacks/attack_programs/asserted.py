@@ -55,6 +55,8 @@ for _name, _statement in {
          calling(_statement, TOOLS), WRONG, RUNTIME, TIME, VIOLATION, MEMORY)  # fmt: skip
 _add("frames-at-load", (19, 24), "Written before the program has loaded.",
      TOOLS + "say(frame('L', marshal.dumps([], 2)), *[value(True)] * 4, frame('Z')); os._exit(0)", WRONG, RUNTIME)  # fmt: skip
+_add("broken-tests-at-load", (19, 24), "The candidate may not say of the tests that they are at fault: it would go unjudged.",
+     TOOLS + "say(frame('B', marshal.dumps(('NameError', 'the tests', 1), 2))); os._exit(0)", VIOLATION)  # fmt: skip
 _add("shadows-helpers", (10, 11), "Its names are not the tests' names.",
      "import builtins\nassert_equal = check = abs = lambda *a: True\nbuiltins.all = lambda *a: True\ndef solve(n): return 0\n", WRONG)  # fmt: skip
 _add("spins", (60,), "The clock of a test runs for both.", calling("while True: pass"), TIME)

@@ -153,6 +153,8 @@ _add("flood-at-load", (19, 96), "The same before the program is loaded.",
      TOOLS + "while True: say(bytes(5) * 50000)", VIOLATION)  # fmt: skip
 _add("frames-at-load", (19, 24), "All frames of a run, written by the top level; the answers are guesses.",
      TOOLS + "say(frame('L'), *[value(1)] * 6, frame('Z')); os._exit(0)", WRONG)  # fmt: skip
+_add("broken-tests-at-load", (19, 24), "Only a driver may say that the tests are at fault.",
+     TOOLS + "say(frame('B', marshal.dumps(('NameError', 'the tests', 1), 2))); os._exit(0)", VIOLATION)  # fmt: skip
 _add("uncompilable-at-load", (19,), "Forged, and believed: it is not a pass.",
      TOOLS + "say(frame('C', marshal.dumps(('SyntaxError', 'x', 1), 2))); os._exit(0)", COMPILE)  # fmt: skip
 _add("stdio-frames", (19, 96), "A whole program has a channel for its error only.",
