@@ -148,6 +148,31 @@ def look_inside(backend: Backend, worker: int) -> Inside:
     return Inside(container, supervisor, tuple(json.loads(listed.stdout)), {})
 
 
+def differences(before: Inside, after: Inside) -> str:
+    """Say what of a cell is not as it was."""
+    if (before.cell, before.supervisor) != (after.cell, after.supervisor):
+        return (
+            f"the cell is another: {before.cell}/{before.supervisor} is now {after.cell}/{after.supervisor}"
+        )
+    gone = sorted(set(before.processes) - set(after.processes))
+    new = [f"{pid} ({_said_of(pid)})" for pid in sorted(set(after.processes) - set(before.processes))]
+    opened = {
+        pid: sorted(set(after.descriptors[pid]) ^ set(before.descriptors[pid]))
+        for pid in set(before.descriptors) & set(after.descriptors)
+        if after.descriptors[pid] != before.descriptors[pid]
+    }
+    return f"processes gone: {gone}, new: {new}; descriptors that differ: {opened}"
+
+
+def _said_of(pid: int) -> str:
+    """The state and the name of a process's threads, for an error message."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        return f"{stat[:80]}, {len(list(Path(f'/proc/{pid}/task').iterdir()))} threads"
+    except OSError:
+        return "ended since"
+
+
 def memory_of_group(inside: Inside) -> int | None:
     """Bytes charged to a cell's control group, without what of files can be dropped; None where it has none."""
     group = cgroup.group_of(inside.supervisor)
