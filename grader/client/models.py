@@ -54,7 +54,7 @@ class Job(_Lenient):
     """How a job is. ``state`` is ``queued``, ``running``, ``done`` or ``failed``.
 
     Of ``samples``, ``recorded`` have a verdict; ``statuses`` counts them. ``summary`` is there when it is done,
-    ``failure`` says why it could not be.
+    ``failure`` says why it could not be, and ``waits_for`` why it does not go on for now.
     """
 
     id: str
@@ -64,6 +64,7 @@ class Job(_Lenient):
     statuses: dict[str, int] = {}
     summary: Summary | None = None
     failure: str | None = None
+    waits_for: str | None = None
 
 
 class SuiteInfo(_Lenient):

@@ -190,11 +190,13 @@ class Leases:
             connection.execute(jobs.update().where(*mine).values(lease_until=until))
             return set(connection.execute(sa.select(jobs.c.id).where(*mine)).scalars())
 
-    def release(self, job_id: str | None = None) -> None:
-        """Let others have a job, or all jobs, of this owner at once."""
+    def release(self, job_id: str | None = None, why: str | None = None) -> None:
+        """Let others have a job, or all jobs, of this owner at once. ``why`` is kept until a verdict is recorded."""
         query = jobs.update().where(jobs.c.lease_owner == self._owner, jobs.c.state == "running")
         if job_id is not None:
             query = query.where(jobs.c.id == job_id)
+        if why is not None:
+            query = query.values(failure=why)
         with self._database.write() as connection:
             connection.execute(query.values(lease_owner=None, lease_until=0.0))
 
@@ -218,6 +220,7 @@ def _append(
             recorded=lease.recorded + len(entries),
             statuses=json.dumps(statuses),
             bytes=jobs.c.bytes + sum(len(entry.line) for entry in entries),
+            failure=None,
         )
     )
     if changed.rowcount == 0:

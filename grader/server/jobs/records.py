@@ -46,7 +46,10 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A job as it is now. ``statuses`` counts its recorded verdicts; ``summary`` is JSON, there when it is done."""
+    """A job as it is now. ``statuses`` counts its recorded verdicts; ``summary`` is JSON, there when it is done.
+
+    ``failure``: why the job has failed, or, while it is unfinished, what it waits for.
+    """
 
     id: str
     tenant: str

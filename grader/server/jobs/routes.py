@@ -219,7 +219,8 @@ def _fields(job: Job) -> dict[str, Any]:
         "started_at": _utc(job.started_at),
         "finished_at": _utc(job.finished_at),
         "summary": None if job.summary is None else json.loads(job.summary),
-        "failure": job.failure,
+        "failure": job.failure if job.state == "failed" else None,
+        "waits_for": None if job.state == "failed" else job.failure,
     }
 
 

@@ -218,7 +218,7 @@ class JobRunner:
                 await self._insist(self._leases.release, job_id)
         except SuiteNotHereError as error:
             _log.warning("job %s waits: %s", job_id, error)
-            await self._set_aside(lease)
+            await self._set_aside(lease, _reason(error))
         except (InputError, ValidationError) as error:
             _log.warning("job %s cannot be graded: %s", job_id, error)
             await self._finish(lease, "failed", failure=_reason(error))
@@ -232,13 +232,13 @@ class JobRunner:
             self._recorder.announce(job_id)
             self._wake.set()
 
-    async def _set_aside(self, lease: Lease) -> None:
+    async def _set_aside(self, lease: Lease, why: str) -> None:
         """Give up a job that this server cannot work on now: neither its place nor its lease is kept meanwhile, since
         other jobs, and a replica that has the suite, do not have to wait for it.
         """
         lease.lost = True
         self._put_aside[lease.job.id] = time.monotonic() + self.settings.missing_suite_s
-        await self._insist(self._leases.release, lease.job.id)
+        await self._insist(self._leases.release, lease.job.id, why)
 
     async def _let_go(self, lease: Lease, *, counts: bool = False) -> None:
         """Give up a job, to be claimed again after a moment; one that breaks off again and again has failed."""

@@ -406,10 +406,11 @@ def test_job_waits_for_a_suite_that_is_missing(
             own = {"samples": [{"task_id": "mine", "solution": "x = 1", "tests": tests}]}
             assert done(client, posted(client, own)).state == "done"
             shown = client.get(f"/v1/jobs/{job}").json()
-            assert (shown["state"], shown.get("failure")) == ("running", None)
+            assert (shown["state"], shown["failure"]) == ("running", None)
+            assert "suite" in shown["waits_for"]
     with client_of(sqlite_url, whole) as client:
         shown = done(client, job)
-        assert (shown.state, shown.recorded) == ("done", 40)
+        assert (shown.state, shown.recorded, shown.waits_for) == ("done", 40, None)
 
 
 def test_grading_that_breaks_again_and_again_fails_the_job(
