@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from grader.errors import CellLostError
 from grader.sandbox.cell import Cell
 
 KILLED = {"ended": "signalled", "signal": 9}
@@ -41,8 +42,24 @@ def test_who_was_killed_for_want_of_memory_is_told_so_and_the_next_one_is_not():
         {"ended": "cpu_limit", "signal": 9},
         {"ended": "output_limit", "signal": 9},
         {"ended": "cancelled", "signal": 9},
-        {"driver_code": -9},
     ],
 )
 def test_a_kill_that_came_with_another_end_is_not_taken_for_the_next_runs(first):
     assert memory_kills_told((first, 1), (KILLED, 1)) == [False, False]
+
+
+@pytest.mark.parametrize("outside", [False, True])
+@pytest.mark.parametrize("candidate", [KILLED, {"ended": "exited"}, {"ended": "exited", "code": 29}])
+def test_a_driver_killed_for_want_of_memory_is_the_runs_end_however_its_candidate_ends(candidate, outside):
+    """Else a candidate that fills the memory, and ends by itself when its driver is killed, has its sample graded again
+    and again, and then reported as an infrastructure error."""
+    run = candidate | {"driver_code": -9, "outside": outside}
+    assert memory_kills_told((run, 1), (KILLED, 1)) == [True, False]
+
+
+@pytest.mark.parametrize(("count", "blamed"), [(0, False), (1, True)])
+def test_a_process_killed_for_memory_while_it_is_set_up_is_blamed(count, blamed):
+    """It is the program's text that it has in memory by then."""
+    with pytest.raises(CellLostError) as lost:
+        memory_kills_told(({"ended": "not_started", "signal": 9}, count))
+    assert lost.value.blamed is blamed
