@@ -29,12 +29,15 @@ from typing import Any
 from grader.extraction.syntax import MAX_PARSED_CHARS, parse_source
 
 _BLIND_MODULE_LIST = (
-    "__future__ abc array bisect calendar cmath collections copy dataclasses datetime decimal enum fractions"
+    "__future__ array bisect calendar cmath collections copy dataclasses datetime decimal fractions"
     " functools hashlib heapq itertools json math numbers operator queue random re statistics string sys"
     " textwrap time typing typing_extensions"
 )
 _BLIND_MODULES = frozenset(_BLIND_MODULE_LIST.split())
-"""Modules through which a program cannot see its own text, short of the names below."""
+"""Modules through which a program cannot see its own text, short of the names below.
+
+Not ``abc`` and ``enum``: both make classes whose attributes' names are computed.
+"""
 
 _REVEALING_NAME_LIST = (
     # builtins that reach source, docstrings or frames, and files, through which anything can be reached
@@ -50,6 +53,10 @@ _REVEALING_NAME_LIST = (
     " unraisablehook call_tracing activate_stack_trampoline with_traceback"
     # building an attribute's name out of pieces
     " attrgetter methodcaller format_map vformat Formatter get_type_hints update_wrapper assigned"
+    # or an attribute of such a name, which then has the interpreter read another one of an object: __match_args__
+    " setattr type metaclass wraps make_dataclass copyreg dispatch_table"
+    # evaluating a string: singledispatch does with annotations
+    " singledispatch singledispatchmethod ForwardRef _evaluate _eval_type _create_fn addaudithook"
 )
 _REVEALING_NAMES = frozenset(_REVEALING_NAME_LIST.split())
 _REVEALING_PREFIX = re.compile(
@@ -58,7 +65,7 @@ _REVEALING_PREFIX = re.compile(
 )
 
 _HARMLESS_DUNDER_LIST = (
-    "abs add aenter aexit and anext aiter bool bytes call ceil class complex contains copy deepcopy debug"
+    "abs add aenter aexit and anext aiter bool bytes call ceil complex contains copy deepcopy debug"
     " delattr delitem divmod enter eq exit float floor floordiv format future ge getitem gt hash iadd iand"
     " ifloordiv ilshift imod imul index init int invert ior ipow irshift isub iter itruediv ixor le len"
     " length_hint lshift lt main matmul missing mod mul name ne neg new next or pos post_init pow qualname"
@@ -94,7 +101,7 @@ _SHAPES: dict[type, tuple[str, tuple[str, ...]]] = {
     for name, cls in vars(ast).items()
     if isinstance(cls, type) and issubclass(cls, ast.AST)
 }
-_CHECKED = (ast.Import, ast.ImportFrom, ast.Attribute)
+_CHECKED = (ast.Import, ast.ImportFrom, ast.Attribute, ast.Compare)
 _WITH_UNSEEN_DOCSTRING = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -195,11 +202,24 @@ def _drop_docstring(node: Any) -> None:
 
 
 def _may_reveal(node: Any) -> bool:
+    if type(node) is ast.Compare:
+        for side in (node.left, *node.comparators):
+            _excuse_type(side)
+        return False
     if type(node) is ast.Attribute:
+        if node.attr == "__name__":
+            _excuse_type(node.value)
         if node.attr == "compile" and isinstance(node.value, ast.Name) and node.value.id == "re":
             node.attr = "re.compile"  # so that it is not taken for the builtin; no identifier has a dot
         return node.attr == "format" and type(node.value) is not ast.Constant
     return not _shows_nothing(node)
+
+
+def _excuse_type(node: Any) -> None:
+    """Let pass ``type(x)`` where it is only compared or named; elsewhere it can be called, and makes a class."""
+    called = type(node) is ast.Call and isinstance(node.func, ast.Name) and node.func.id == "type"
+    if called and len(node.args) == 1 and type(node.args[0]) is not ast.Starred and not node.keywords:
+        node.func.id = "type()"  # no name
 
 
 def _shows_nothing(node: ast.Import | ast.ImportFrom) -> bool:

@@ -99,6 +99,23 @@ def test_what_can_behave_differently_differs(one, other):
         "import sys; sys.modules",
         "from . import x",
         "breakpoint()",
+        "import functools\n@functools.singledispatch\ndef g(x): pass\n@g.register\ndef h(x: 'f._' + '_doc__'): pass",
+        "from functools import singledispatchmethod",
+        "import typing\nx = typing.ForwardRef('f.__do' + 'c__')",
+        "import dataclasses\nx = dataclasses._create_fn('d', ('f',), ['return f.__do' + 'c__'])",
+        "import dataclasses\nC = dataclasses.make_dataclass('C', ['__do' + 'c__'])",
+        "class C: pass\nsetattr(C, '__match_' + 'args__', ('__do' + 'c__',))",
+        "import abc\nclass C(abc.ABC): pass",
+        "import enum\nE = enum.Enum('E', {'__match_' + 'args__': ('__do' + 'c__',)})",
+        "import functools\nfunctools.wraps(f, (), ('__do' + 'c__',))(x)",
+        "W = type('W', (), {'__do' + 'c__': 1})",
+        "W = type(int)('W', (), {'__do' + 'c__': 1})",
+        "W = map(type, [int])",
+        "W = int.__class__('W', (), {'__do' + 'c__': 1})",
+        "class M(type): pass",
+        "class C(metaclass=m): pass",
+        "import copy\ncopy.copyreg.pickle(C, reducer)",
+        "import sys\nsys.addaudithook(print)",
     ],
 )
 def test_a_program_that_could_see_itself_is_only_itself(line):
@@ -106,6 +123,13 @@ def test_a_program_that_could_see_itself_is_only_itself(line):
     assert ast.parse(program)
     assert program_identity(program) == exact_identity(program)
     assert program_identity(program) != program_identity(program + "# comment\n")
+
+
+@pytest.mark.parametrize(
+    "line", ["x = type(x) is int", "x = 1 < 2 == type(x)", "x = type(x).__name__", "y = type(x) != type(y)"]
+)
+def test_a_type_that_is_compared_or_named_shows_nothing(line):
+    assert program_identity(line + "\n") == program_identity(line + "  # comment\n")
 
 
 def test_coding_line_is_part_of_the_program():
