@@ -62,6 +62,7 @@ class Done:
     memory_kill: bool
     # Of its processor on average, where it ran long enough for that to be measured: see ``runner.pace``.
     slowness: float = 1.0
+    idle_s: float = 0.0
 
 
 Event = Answers | Done
@@ -328,6 +329,7 @@ class Cell(ABC):
             wall_s=facts["wall_s"],
             peak_memory_bytes=facts["rss"],
             slowness=facts["slowness"],
+            idle_s=facts["idle_s"],
             stdout_tail=payload[end:middle],
             stderr_tail=payload[middle:],
             memory_kill=memory_kill,

@@ -131,7 +131,9 @@ class FunctionGrading:
         ours = expected_frame[wire.HEADER.size :] if short else self.bundle.given_answer(test)
         if ours is not None and len(ours) > _LONGEST_DECODED:
             return Finding.WRONG
-        left_s = self.limits.whole_group_time_s(sum(self.bundle.times)) - self.usage.cpu_s
+        # Each look is a run with limits of its own: who only sleeps in it would else have hours.
+        spent_s = max(self.usage.cpu_s, self.usage.idle_s)
+        left_s = self.limits.whole_group_time_s(sum(self.bundle.times)) - spent_s
         if left_s <= 0:
             return Finding.TIMED_OUT
         memory_bytes = self.limits.sample_memory_bytes(self.bundle.peak_memory_bytes)

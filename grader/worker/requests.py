@@ -61,6 +61,7 @@ class Usage:
     """What the runs of one sample used together."""
 
     cpu_s: float = 0.0
+    idle_s: float = 0.0
     wall_s: float = 0.0
     peak_memory_bytes: int = 0
     stdout_tail: str = ""
@@ -68,6 +69,7 @@ class Usage:
     def add(self, done: Done) -> None:
         """Count a run."""
         self.cpu_s += done.cpu_s
+        self.idle_s += done.idle_s
         self.wall_s += done.wall_s
         self.peak_memory_bytes = max(self.peak_memory_bytes, done.peak_memory_bytes)
         self.stdout_tail = done.stdout_tail.decode("utf-8", "replace") or self.stdout_tail

@@ -80,7 +80,7 @@ class Run:
         self._pace: Pace | None = None
         self._host_clock: HostClock | None = None
         self._tails = {"stdout": Tail(limits.stdout_bytes), "stderr": Tail(limits.stdout_bytes)}
-        self._step, self._whole_group = Span(), Span()
+        self._step, self._whole_group, self._whole_run = self._spans = Span(), Span(), Span()
 
     @staticmethod
     def never_started(number: int) -> tuple[bytes, ...]:
@@ -90,6 +90,7 @@ class Run:
             "signal": 0,
             "driver_code": 0,
             "cpu_s": 0.0,
+            "idle_s": 0.0,
             "wall_s": 0.0,
             "rss": 0,
             "slowness": 1.0,
@@ -162,14 +163,14 @@ class Run:
     def _excuse(self, seconds: float) -> None:
         """Count no time as idle that we took for ourselves: stopped, without a processor, or held up by the worker. A
         program that waits for us meanwhile is not idle."""
-        self._step.wall += seconds
-        self._whole_group.wall += seconds
+        for span in self._spans:
+            span.wall += seconds
 
     def _start_up(self, wall: float) -> None:
         """Begin with the load when the processes are set up. Until then no program runs, and none is to blame."""
         if not self._to_start:
             cpu = self._cpu()
-            for span in (self._step, self._whole_group):
+            for span in self._spans:
                 span.begin(cpu, wall, 0.0, self._work.seconds(cpu))
         elif wall - self._began > _LONGEST_START_S:
             self.kill("not_started")
@@ -313,6 +314,13 @@ class Run:
             return False
         return threads.is_exiting(pid, self._proc)
 
+    def _idle_s(self) -> float:
+        """Idle seconds of the whole run; 0 for a short one, of which they are not worth a look."""
+        wall = self._arrived
+        if self._to_start or wall - self._began <= _LATE_S:
+            return 0.0
+        return max(0.0, self._whole_run.idle(self._cpu(), wall, self._delay()))
+
     def kill(self, reason: str) -> None:
         """End the run; the first reason counts."""
         self._killed = self._killed or reason
@@ -321,6 +329,7 @@ class Run:
 
     def reap(self, poll: select.poll) -> tuple[bytes, ...]:
         """Wait until nothing of the run is left and return the report."""
+        idle_s = self._idle_s()
         dying = [self._is_dying(pid) for pid in self._pids]
         for pid in self._pids:
             os.kill(pid, signal.SIGKILL)
@@ -347,6 +356,7 @@ class Run:
             "driver_code": driver_code,
             "outside": not self._killed and any(map(_killed_already, dying, usage)),
             "cpu_s": self._host_clock.corrected(used) if self._host_clock else used,
+            "idle_s": idle_s,
             "wall_s": time.monotonic() - self._began,
             "rss": rss,
             "slowness": self._work.slowness,

@@ -16,7 +16,7 @@ KILLED = {"ended": "signalled", "signal": 9}
 
 def report(**facts):
     whole = {"run": 1, "ended": "exited", "code": 0, "signal": 0, "driver_code": 0, "outside": False, "cpu_s": 0.0,
-             "wall_s": 0.0, "rss": 0, "slowness": 1.0, "stdout": 0} | facts  # fmt: skip
+             "idle_s": 0.0, "wall_s": 0.0, "rss": 0, "slowness": 1.0, "stdout": 0} | facts  # fmt: skip
     text = json.dumps(whole).encode()
     return struct.pack("<I", len(text)) + text
 

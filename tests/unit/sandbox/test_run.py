@@ -69,7 +69,7 @@ def test_a_run_that_was_cancelled_before_it_began_reports_no_use():
     facts = json.loads(report[wire.LENGTH.size : wire.LENGTH.size + size])
     assert facts["run"] == 7
     assert facts["ended"] == "cancelled"
-    assert facts["cpu_s"] == facts["wall_s"] == facts["rss"] == 0
+    assert facts["cpu_s"] == facts["idle_s"] == facts["wall_s"] == facts["rss"] == 0
     assert len(report) == wire.LENGTH.size + size
 
 

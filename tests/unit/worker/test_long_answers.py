@@ -6,6 +6,7 @@ The cell is played by the test: it answers each run with what the program, or th
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -95,3 +96,20 @@ def test_a_reference_that_does_not_answer_again_is_our_error():
     sent = {"program": (encode([2]), "exited"), "reference": (None, "cpu_limit")}
     with pytest.raises(InfrastructureError, match="cpu_limit"):
         looked_at(sent)
+
+
+@pytest.mark.parametrize("used", [{"cpu_s": 61.0}, {"idle_s": 61.0}])
+def test_a_program_that_has_used_up_its_time_or_slept_it_away_is_not_looked_at_again(used):
+    """With a thousand forged digests it would else sleep through a thousand runs, each with limits of its own."""
+    grading = FunctionGrading(
+        Task("long", "", "solve", "reference", (), Comparison("exact")),
+        OneTest(),
+        "program",
+        ["base"],
+        Limits(),
+        True,
+    )
+    grading.usage.add(replace(Done(1, "exited", 0, 0, 0, 0.0, 61.0, 0, b"", b"", False), **used))
+    with pytest.raises(StopIteration) as end:
+        next(grading._second_look(0, DIGEST))
+    assert end.value.value is Finding.TIMED_OUT
