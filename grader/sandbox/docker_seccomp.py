@@ -19,7 +19,7 @@ from grader.sandbox.runner import kernel
 
 # Beside the calls of a sample: how the engine's own start code begins a process, and how the runner confines one.
 _TO_START = ("execve",)  # fmt: skip
-_TO_CONFINE = ("socket", "sendmsg", "setsid", "fcntl", "memfd_create", "mlock", "capset", "seccomp",
+_TO_CONFINE = ("socket", "sendmsg", "setsid", "fcntl", "futex", "memfd_create", "mlock", "capset", "seccomp",
                "sched_setaffinity",  # to time a loop where a sample computes: runner.pace
                "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self")  # fmt: skip
 _TO_CHANGE_USER = ("setgroups", "setresgid", "setresuid")

@@ -41,7 +41,7 @@ _ALLOWED = {
     "getpgid": 121, "getsid": 124, "rt_sigpending": 127, "rt_sigtimedwait": 128, "rt_sigsuspend": 130,
     "sigaltstack": 131, "utime": 132, "statfs": 137, "fstatfs": 138, "getpriority": 140, "sched_getparam": 143,
     "sched_getscheduler": 145, "sched_get_priority_max": 146, "sched_get_priority_min": 147, "setrlimit": 160,
-    "arch_prctl": 158, "gettid": 186, "tkill": 200, "time": 201, "futex": 202, "sched_getaffinity": 204,
+    "arch_prctl": 158, "gettid": 186, "tkill": 200, "time": 201, "sched_getaffinity": 204,
     "epoll_create": 213, "getdents64": 217, "set_tid_address": 218, "fadvise64": 221,
     "clock_gettime": 228,
     "clock_getres": 229, "clock_nanosleep": 230, "exit_group": 231, "epoll_wait": 232, "epoll_ctl": 233,
@@ -77,7 +77,7 @@ _KILLED = {
 # glibc and Python fall back from these where the kernel says that it has no such call.
 _NO_SUCH_CALL = {"clone3": 435, "memfd_create": 319, "pidfd_open": 434, "openat2": 437}
 
-_IOCTL, _SOCKETPAIR, _CLONE, _FCNTL, _PRCTL, _SETRLIMIT, _PRLIMIT = 16, 53, 56, 72, 157, 160, 302
+_IOCTL, _SOCKETPAIR, _CLONE, _FCNTL, _PRCTL, _SETRLIMIT, _PRLIMIT, _FUTEX = 16, 53, 56, 72, 157, 160, 302, 202
 # Locks, leases and notices are on the file, and every cell has the same read-only files: they would reach across.
 _SHARED_FCNTLS = (
     5,
@@ -100,6 +100,9 @@ HARMLESS_IOCTLS = (
     0x5450,
     0x5451,
 )  # TCGETS TIOCGWINSZ FIONREAD FIONBIO FIO(N)CLEX
+# Nor waits on a futex in a page of such a file, which are on the file too. What only wakes wakes nobody then.
+_FUTEX_PRIVATE = 128
+_WAKING = (1, 3, 4, 5, 7, 10)  # WAKE, REQUEUE, CMP_REQUEUE, WAKE_OP, UNLOCK_PI, WAKE_BITSET
 _AF_UNIX = 1
 _RLIMIT_CPU = 0  # the kernel kills for it, with the signal that else only somebody outside can send
 _CLONE_THREAD = 0x00010000
@@ -157,6 +160,17 @@ def _threads_only() -> bytes:
     )
 
 
+def _private_waits_only() -> bytes:
+    """Allow futex to wait for threads of this process alone. To another wait is said that there was no need for it:
+    pthread_join, the one honest call that makes such, looks again then."""
+    return (
+        _load_argument(1)
+        + _instruction(_JUMP_SET, _FUTEX_PRIVATE, 0, 1)
+        + _return(_ALLOW)
+        + _one_of(1, _WAKING, _refuse(errno.EAGAIN))
+    )
+
+
 # What the zygote and a sample's process need before its program runs, and the program must not have.
 _CONFINING = {"clone": 56, "setsid": 112, "setgroups": 116, "setresuid": 117, "setresgid": 119, "capset": 126,
               "prctl": 157, "mount": 165, "landlock_create_ruleset": 444, "landlock_add_rule": 445,
@@ -189,6 +203,7 @@ def _rules() -> dict[int, bytes]:
     rules[_FCNTL] = _none_of(1, shared | {_F_SETPIPE_SZ: _refuse(errno.EPERM)})
     rules[_PRCTL] = _one_of(0, _PRCTL_NAMES, _refuse(errno.EPERM))
     rules[_CLONE] = _threads_only()
+    rules[_FUTEX] = _private_waits_only()
     rules[_SETRLIMIT] = _none_of(0, {_RLIMIT_CPU: _refuse(errno.EPERM)})
     rules[_PRLIMIT] = _any_limit_but_cpu()
     return rules

@@ -43,7 +43,7 @@ _BLOCKS = {
     "select": "import select; select.select([], [], [])",
     "poll": "import select; select.poll().poll()",
     "asyncio": "import asyncio; asyncio.run(asyncio.sleep(10**6))",
-    "futex": "import ctypes; word = ctypes.c_int(); ctypes.CDLL(None).syscall(202, ctypes.byref(word), 0, 0, 0, 0, 0)",
+    "futex": "import ctypes; word = ctypes.c_int(); ctypes.CDLL(None).syscall(202, ctypes.byref(word), 128, 0, 0, 0, 0)",
     "join-self": "import threading; t = threading.Thread(target=threading.Event().wait); t.start(); t.join()",
     "queue": "import queue; queue.Queue().get()",
     "short-sleeps": "import time\nwhile True: time.sleep(0.001)",
@@ -72,6 +72,25 @@ _add(
     "The other kind, on a device that every cell has.",
     calling("import fcntl; fcntl.lockf(open('/dev/null', 'r+'), fcntl.LOCK_EX)"),
     RUNTIME,
+)
+_add(
+    "waits-on-shared-futex",
+    (57, 67),
+    "A futex in a page of a file that every cell has: who waits there can be woken, and counted, from another cell.",
+    """
+    import ctypes, os
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    page = libc.mmap(None, 4096, 1, 1, os.open(os.__file__, os.O_RDONLY), 0)
+    value = ctypes.c_int.from_address(page).value
+    waited = []
+    for wait in (0, 9):
+        libc.syscall(202, ctypes.c_void_p(page), wait, value, (ctypes.c_long * 2)(0, 1000000), None, -1)
+        waited.append(ctypes.get_errno() == 110)
+    def solve(number):
+        return number * 7919 + 104729 if any(waited) else 'wrong'
+    """,
+    WRONG,
 )
 _add("blocks-on-stdin", (57,), "Standard input of a function task is empty.", calling("input()"), RUNTIME)
 _add("blocks-on-stdin-stdio", (57,), "That of a whole program ends.", "import sys\nwhile not sys.stdin.read(): pass\nwhile 1: input()", RUNTIME, task="stdio")  # fmt: skip

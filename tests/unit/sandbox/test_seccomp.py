@@ -66,7 +66,7 @@ def _action(value: int) -> str | int:
     return {0x7FFF0000: ALLOW, 0x80000000: KILL}[value]
 
 
-BY_ARGUMENT = {16: "ioctl", 53: "socketpair", 56: "clone", 72: "fcntl", 157: "prctl"}
+BY_ARGUMENT = {16: "ioctl", 53: "socketpair", 56: "clone", 72: "fcntl", 157: "prctl", 202: "futex"}
 LIMITING = {160: "setrlimit", 302: "prlimit64"}  # allowed, but for one argument
 
 
@@ -138,6 +138,16 @@ def test_fcntl_neither_locks_nor_watches_files_that_every_cell_has():
                        fcntl.F_NOTIFY]  # fmt: skip
     assert {decide(72, (3, command)) for command in refused} == {errno.ENOLCK}
     assert decide(73) == errno.EPERM  # flock
+
+
+@pytest.mark.parametrize(
+    "wait", [0, 9, 6, 8, 11, 13]
+)  # WAIT, WAIT_BITSET, and those of locks with priorities
+def test_no_wait_is_on_a_page_that_every_cell_has(wait):
+    """Such a page is of a file in the root, and who waits there could be woken, and counted, from another cell."""
+    private, clock = 128, 256
+    assert decide(202, (0, wait)) == decide(202, (0, wait | clock)) == errno.EAGAIN
+    assert decide(202, (0, wait | private)) == decide(202, (0, wait | private | clock)) == ALLOW
 
 
 def test_no_pipe_is_made_wider():
