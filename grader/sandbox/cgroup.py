@@ -21,8 +21,9 @@ _FOREIGN_S = 3600.0  # after which a group of another PID namespace, in which no
 _numbers = itertools.count()
 _THREAD_BYTES = 192 << 20  # of a thread's stack and its arena, as glibc maps them
 _SPARE_BYTES = 4 << 30
-# Supervisor and zygotes, beside the sample.
-RUNNER_MEMORY, RUNNER_PROCESSES = 64 << 20, 8
+# Beside the sample: launcher, supervisor, driver and six zygotes, which are started when they are needed. With room for
+# fewer, how many threads a sample can have would depend on those that came before it.
+RUNNER_MEMORY, RUNNER_PROCESSES = 64 << 20, 9
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import pytest
 
 from grader.errors import SandboxError
 from grader.sandbox import cgroup
+from grader.sandbox.runner import zygote
 
 
 @pytest.fixture
@@ -219,3 +220,10 @@ def test_a_real_group_can_be_made_limited_and_removed():
     finally:
         group.remove()
     assert not any(folder.exists() for folder in group.folders)
+
+
+def test_there_is_room_for_every_process_of_the_runner_beside_all_threads_of_a_sample():
+    """Else an assertion test's program has one thread less in a cell that has started every zygote, and can keep its
+    driver from being forked."""
+    zygotes = 2 * len({"plain", *zygote.MODULES})  # each for samples alone, and for a sample and its driver
+    assert zygotes + len(("launcher", "supervisor", "driver")) == cgroup.RUNNER_PROCESSES
