@@ -117,7 +117,12 @@ class BlockingEngine:
             self._driver.finish(request)
 
     def _do(self, work: Coroutine[Any, Any, _Result]) -> _Result:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # after a signal it would else be pending when the loop is closed, and asyncio say so
+            raise
 
     def _close(self) -> None:
         try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -125,6 +127,18 @@ def test_an_engine_can_be_asked_again(engine):
     with engine() as asked:
         for _ in range(3):
             assert len(list(asked.grade(programs("passed", "passed")))) == 2
+
+
+def test_ctrl_c_during_the_preparation_leaves_no_task_behind(engine, caplog):
+    tests = FunctionTests(lambda: [[1]])  # whose expected answers have to be made
+    asked = engine(tests, prepare="while not link.closed: link.receive()")
+    timer = threading.Timer(1, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt), asked:
+        pytest.fail("prepared")
+    del asked
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 def test_leaving_it_ends_its_workers(engine):
