@@ -8,6 +8,7 @@ part of what a verdict rests on.
 from __future__ import annotations
 
 import compileall
+import errno
 import fcntl
 import hashlib
 import os
@@ -50,6 +51,7 @@ for base in dynamic + sys.argv[1:]:
                     pass
 print("\\n".join(sorted({l.split()[-1] for l in open("/proc/self/maps") if ".so" in l})))
 """
+_NO_SPACE = os.strerror(errno.ENOSPC)
 _STANDARD_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 
 
@@ -122,11 +124,22 @@ def _made_once(cache: Path, final: Path, fill: Callable[[Path], None]) -> Path:
     if final.is_dir():
         return final
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
+        return _made_under_lock(final, fill)
     except OSError as error:
         raise SandboxError(
-            f"the cache folder {cache} cannot be written to ({error.strerror}); set GRADER_CACHE_DIR to one that can be"
+            f"the cache folder {cache} cannot be written to ({_reason(error)}); "
+            "make room there, or set GRADER_CACHE_DIR to one that can be"
         ) from error
+
+
+def _reason(error: OSError) -> str:
+    """The first of the reasons that shutil collects by the hundred, or the only one."""
+    first = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror
+    return _NO_SPACE if _NO_SPACE in str(first) else str(first)
+
+
+def _made_under_lock(final: Path, fill: Callable[[Path], None]) -> Path:
+    final.parent.mkdir(parents=True, exist_ok=True)
     with _locked(final.parent / "lock"):
         if final.is_dir():
             return final
@@ -200,6 +213,8 @@ def _install(packages: tuple[str, ...], target: Path) -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input",
                "--no-compile", "--only-binary", ":all:", "--target", str(target), *packages]  # fmt: skip
     run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode != 0 and _NO_SPACE in run.stderr:
+        raise OSError(errno.ENOSPC, _NO_SPACE)
     if run.returncode != 0:
         raise SandboxError(
             f"pip could not install {' '.join(packages)} for the sandbox: {run.stderr.strip()[-500:]}\n"
