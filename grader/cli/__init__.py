@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated
@@ -53,6 +54,7 @@ def main() -> None:
     Exit codes: 0 done, 2 bad usage or input, 3 the grader could not do its work, 130 interrupted.
     """
     code: int | str | None
+    unwritten: OSError | None = None
     try:
         app()
         code = 0
@@ -63,14 +65,24 @@ def main() -> None:
         code = EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_COULD_NOT_GRADE
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
-    _flush()
+    except OSError as error:
+        # Every other file is named where writing to it fails.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) or error.filename:
+            raise
+        unwritten, code = error, EXIT_COULD_NOT_GRADE
+    unwritten = _flush() or unwritten
+    if unwritten is not None and not isinstance(unwritten, BrokenPipeError):
+        print(f"grader: standard output cannot be written to: {unwritten.strerror}", file=sys.stderr)
+        code = code or EXIT_COULD_NOT_GRADE
     sys.exit(code)
 
 
-def _flush() -> None:
-    """Write out what is left; where nobody reads it any more, end quietly."""
+def _flush() -> OSError | None:
+    """Write out what is left, and return what prevents it, if anything does."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # The interpreter flushes once more at its end, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return error
+    return None

@@ -55,6 +55,8 @@ def build(
         raise InputError(
             "--root-only makes the root folder from this machine's interpreter; leave --from out"
         )
+    if name is not None:
+        images.packages_of(name)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that half-made files go
     if source is Source.MACHINE:
         _make_root()

@@ -59,14 +59,15 @@ def reference(name: str = DEFAULT, source: str = "machine") -> str:
 
     Raises InputError for an unknown name or source, SandboxError for "debian" where this is no Debian.
     """
-    packages = _packages(name)
+    packages = packages_of(name)
     if source not in SOURCES:
         raise InputError(f"images are not made from {source!r}; give one of {', '.join(SOURCES)}")
     root = rootfs.root_key(packages) if source == "machine" else debian_root.recipe_key(packages)
     return f"grader/{name}:{root}-{rootfs.runner_digest()[:12]}"
 
 
-def _packages(name: str) -> tuple[str, ...]:
+def packages_of(name: str) -> tuple[str, ...]:
+    """Return what an image has installed. Raises InputError where there is no such image."""
     try:
         return PACKAGES[name]
     except KeyError:
@@ -140,9 +141,9 @@ def build(
             if not offline:
                 _build_from_dockerfile(client, name, wanted)
             elif source == "debian":
-                _build_from_debian(client, _packages(name), wanted, on_progress)
+                _build_from_debian(client, packages_of(name), wanted, on_progress)
             else:
-                _build_from_machine(client, _packages(name), wanted, on_progress)
+                _build_from_machine(client, packages_of(name), wanted, on_progress)
             return find(client, wanted).id
     finally:
         client.close()

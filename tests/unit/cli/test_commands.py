@@ -2,6 +2,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -68,8 +69,8 @@ def test_an_image_from_debian_is_named_as_it_is_to_be_chosen(grader, built):
 
 def test_an_unknown_image_is_bad_usage(grader, monkeypatch, tmp_path):
     monkeypatch.setattr("grader.sandbox.rootfs.prepare_root", lambda *_, **__: tmp_path / "root")
-    code, _, err = grader("images", "build", "perl")
-    assert code == 2
+    code, out, err = grader("images", "build", "perl")
+    assert (code, out) == (2, "")
     assert "give one of python, python-scientific" in err
 
 
@@ -174,3 +175,14 @@ def test_every_public_name_is_there():
 def test_the_error_stream_may_be_anything(grader, engines, samples, monkeypatch):
     monkeypatch.setattr("sys.stderr", io.StringIO())
     assert grader("score", samples, "--quiet")[0] == 0
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["suites", "list"], ["suites", "list", "--json"]])
+def test_a_full_disk_behind_standard_output_is_said_in_one_line(arguments):
+    code = f"import sys, grader.cli; sys.argv = ['grader', *{arguments}]; grader.cli.main()"
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert run.stderr == "grader: standard output cannot be written to: No space left on device\n"
+    assert run.returncode == 3
