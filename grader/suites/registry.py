@@ -92,6 +92,8 @@ def load(name_or_path: str, *, data_dir: Path | None = None) -> Suite:
 def pull(name: str) -> Path:
     """Download a named suite to the user's cache folder, unless it is there, and return the file's path.
 
+    Of a suite that is not published for download, the path of the file that is there is returned.
+
     Raises:
         SuiteError: the name is unknown, the suite is not published for download, or what came is not the
             pinned file.
@@ -102,6 +104,9 @@ def pull(name: str) -> Path:
         raise SuiteError(f"unknown suite {name!r}: known are {', '.join(known.name for known in PINS)}")
     if pin.sha256 is None:
         return _STARTER / pin.file_name
+    if pin.url is None and (found := _find(pin, settings.data_dir())) is not None:
+        _load_pinned(pin, found)
+        return found
     target = cache_dir() / pin.file_name
     if target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == pin.sha256:
         return target
@@ -136,12 +141,16 @@ def _find(pin: Pin, data_dir: Path | None) -> Path | None:
 
 def _fetch(pin: Pin) -> Path:
     target = cache_dir() / pin.file_name
+    name, sha256, packed = pin.file_name, pin.sha256, ""
+    if pin.content_sha256 is not None:
+        name, sha256 = pin.file_name.removesuffix(".gz"), pin.content_sha256
+        packed = f", as it is or packed as {pin.file_name},"
     remedy = (
-        f"put {pin.file_name} (from {pin.source}; its sha256 is {pin.sha256}) into the folder that "
+        f"put {name} (from {pin.source}; its sha256 is {sha256}){packed} into the folder that "
         f"{DATA_DIR_VARIABLE} names, or into {target.parent}"
     )
     if pin.url is None or pin.sha256 is None:
-        raise SuiteError(f"suite {pin.name!r}: no file found, and it is not published in this form: {remedy}")
+        raise SuiteError(f"suite {pin.name!r}: no file found, and it is not published for download: {remedy}")
     # Imported here because urllib costs every start more than loading a suite does.
     from grader.suites.download import download
 

@@ -105,8 +105,24 @@ def test_without_file_and_network_the_error_says_which_file_to_put_where(own_pin
 
 
 def test_a_suite_that_is_not_published_packed_is_not_downloaded():
-    with pytest.raises(SuiteError, match=r"not published in this form: put mbpp\.jsonl\.gz"):
-        registry.load("mbpp")
+    content = PIN_OF_NAME["mbpp"].content_sha256
+    for ask in (registry.load, registry.pull):
+        with pytest.raises(
+            SuiteError, match=rf"put mbpp\.jsonl \(.*{content}\), as it is or packed as mbpp\.jsonl\.gz"
+        ):
+            ask("mbpp")
+
+
+def test_pull_finds_a_suite_that_is_not_published_for_download(own_pin, monkeypatch, tmp_path):
+    pin, _ = own_pin
+    unpublished = replace(pin, url=None, content_sha256=hashlib.sha256(ROW.encode()).hexdigest())
+    monkeypatch.setitem(PIN_OF_NAME, "own", unpublished)
+    monkeypatch.setenv("GRADER_DATA_DIR", str(tmp_path))
+    (tmp_path / "Own.jsonl").write_text(ROW)
+    assert registry.pull("own") == tmp_path / "Own.jsonl"
+    (tmp_path / "Own.jsonl").write_text(ROW + ROW)
+    with pytest.raises(SuiteError, match="not the file of own"):
+        registry.pull("own")
 
 
 def test_a_download_is_verified_and_kept(own_pin, monkeypatch, cache_home):
