@@ -2,7 +2,7 @@
 
 Verdicts are written one JSON object a line and handed to the operating system one by one, in the order in
 which they come. Beside ``verdicts.jsonl`` stands ``verdicts.jsonl.run.json``, which says what run it belongs
-to: suite (with its sha256), limits, groups, fail_fast, a sha256 over the samples, the sandbox asked for, what
+to: suite (with its sha256), limits, groups, fail_fast, flags, a sha256 over the samples, the sandbox asked for, what
 is in it (interpreter, packages, runner; a container's image), and the grader's version. A run is resumed only
 where all of these are the same. Verdicts that were half written, and infrastructure errors, are then dropped
 and graded again; everything else is kept.
@@ -10,6 +10,7 @@ and graded again; everything else is kept.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
@@ -46,6 +47,7 @@ class RunIdentity:
     fail_fast: bool
     cells: CellOptions
     cells_digest: str
+    flags: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the identity as plain data, the grader's version included."""
@@ -98,23 +100,47 @@ def open_verdicts(
 
     Without ``resume`` an older file is replaced. With it, a missing or empty file is a fresh start.
 
-    Raises InputError where the file cannot be opened, belongs to another run, or is damaged.
+    Raises InputError where the file cannot be opened, belongs to another run or to one that goes on, or is damaged.
     """
     try:
         if path.exists() and not path.is_file():
             if resume:
                 raise InputError(f"{path} is not a regular file; a run into it cannot be resumed")
             return VerdictFile(path, path.open("wb"), [])
-        kept: list[dict[str, Any]] = []
-        if resume and path.exists() and path.stat().st_size:
+        return _open_alone(path, identity, resume=resume, sample_ids=sample_ids)
+    except OSError as error:
+        raise InputError(f"{error.filename or path}: {error.strerror}; choose another --output") from None
+
+
+def _open_alone(
+    path: Path, identity: RunIdentity, *, resume: bool, sample_ids: Collection[str]
+) -> VerdictFile:
+    kept: list[dict[str, Any]] = []
+    with _locked(path) as stream:
+        if resume and path.stat().st_size:
             _check_identity(path, identity)
             kept = _keep(path, sample_ids)
         else:
-            path.write_bytes(b"")  # first: a header must never stand beside another run's verdicts
+            stream.truncate(0)  # first: a header must never stand beside another run's verdicts
             write_atomically(_header_path(path), json.dumps(identity.as_json(), indent=2) + "\n")
-        return VerdictFile(path, path.open("ab"), kept)
-    except OSError as error:
-        raise InputError(f"{error.filename or path}: {error.strerror}; choose another --output") from None
+        replaced = not os.path.samestat(os.fstat(stream.fileno()), path.stat())
+        again = _locked(path) if replaced else os.fdopen(os.dup(stream.fileno()), "ab")
+        return VerdictFile(path, again, kept)
+
+
+def _locked(path: Path) -> BinaryIO:
+    """Open a file to append to it, and keep other runs out: two would leave it with two verdicts a sample."""
+    stream = path.open("ab")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.close()
+        raise InputError(
+            f"{path} is being written by another run; wait for its end, or give another --output"
+        ) from None
+    except OSError:
+        pass  # a file system without locks
+    return stream
 
 
 def check_writable(path: Path, option: str, samples: Path) -> None:
@@ -124,7 +150,12 @@ def check_writable(path: Path, option: str, samples: Path) -> None:
         raise InputError(f"{option} {path} is a folder; give a file's name")
     if not folder.is_dir():
         raise InputError(f"{option} {path}: there is no folder {folder}; make it first")
-    if not os.access(path if path.exists() else folder, os.W_OK):
+    needed = [path] if path.exists() else []
+    if path.is_file() or not needed:
+        needed.append(
+            path.resolve().parent
+        )  # another file is made there: a header, or what replaces this one
+    if not all(os.access(wanted, os.W_OK) for wanted in needed):
         raise InputError(f"{option} {path}: no permission to write there")
     if path.exists() and path.is_file() and path.samefile(samples):
         raise InputError(f"{option} {path} is the file with the samples; give another name")

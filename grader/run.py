@@ -196,6 +196,7 @@ class ScoreRun:
             fail_fast=self.options.fail_fast,
             cells=self.options.cells,
             cells_digest=_cells_digest(self.options),
+            flags=self.options.include_flags,
         )
         ids = {sample.sample_id for sample in self.samples}
         path, resume = self.outputs.verdicts, self.outputs.resume

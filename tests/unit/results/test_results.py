@@ -105,6 +105,7 @@ def test_resuming_what_never_began_is_a_fresh_start(path):
         {"cells": CellOptions(sandbox="docker")},
         {"cells": CellOptions(allow_missing=("landlock",))},
         {"cells_digest": "sha256:2"},
+        {"flags": True},
     ],
 )
 def test_a_file_of_another_run_is_refused_and_left_alone(path, change):
@@ -251,3 +252,32 @@ def test_evalplus_format():
     ]
     assert found["eval"]["T/1"][0]["base_fail_tests"] == []
     json.dumps(found)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_two_runs_do_not_write_one_file(path, resume):
+    with open_verdicts(path, IDENTITY, resume=False, sample_ids=IDS) as file:
+        file.write(verdict("a"))
+        with pytest.raises(InputError, match="is being written by another run; wait for its end"):
+            write(path, [verdict("b")], resume=resume)
+        file.write(verdict("c"))
+    assert lines(path) == ["a", "c"]
+
+
+def test_a_resumed_run_keeps_others_out_too(path):
+    write(path, [verdict("a"), verdict("b", "infrastructure_error")])
+    for kept in ("a", "b"):
+        with open_verdicts(path, IDENTITY, resume=True, sample_ids=IDS) as file:
+            with pytest.raises(InputError, match="is being written by another run"):
+                write(path, [], resume=True)
+            if kept == "a":
+                file.write(verdict("b"))
+    assert lines(path) == ["a", "b"]
+
+
+def test_a_file_that_cannot_be_replaced_is_refused_before_the_run(path, monkeypatch):
+    path.write_text("old")
+    closed = path.parent
+    monkeypatch.setattr("os.access", lambda asked, _mode: asked != closed)
+    with pytest.raises(InputError, match="no permission to write there"):
+        check_writable(path, "--summary", path.with_name("samples"))
