@@ -126,9 +126,10 @@ def _made_once(cache: Path, final: Path, fill: Callable[[Path], None]) -> Path:
     try:
         return _made_under_lock(final, fill)
     except OSError as error:
+        reason = _reason(error)
+        room = "make room there, or " if reason == _NO_SPACE else ""
         raise SandboxError(
-            f"the cache folder {cache} cannot be written to ({_reason(error)}); "
-            "make room there, or set GRADER_CACHE_DIR to one that can be"
+            f"the cache folder {cache} cannot be written to ({reason}); {room}set GRADER_CACHE_DIR to one that can be"
         ) from error
 
 
