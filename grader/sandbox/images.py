@@ -95,7 +95,11 @@ def find(client: Any, wanted: str) -> Image:
         _check_interpreter(image, labels.get(PYTHON_LABEL, ""))
         return image
     name, _, tag = wanted.removeprefix("grader/").partition(":")
-    command = f"grader images build {name if name in PACKAGES else DEFAULT} --offline"
+    if name not in PACKAGES or not wanted.startswith("grader/"):
+        raise SandboxError(
+            f"there is no image {wanted} here: leave --image out, or give a name that `grader images build` has printed"
+        )
+    command = f"grader images build {name} --offline"
     command += " --from debian" if tag.startswith("debian-") else ""
     raise SandboxError(
         f"the image {wanted} is missing: make it with `{command}`. (Its tag is a hash of "

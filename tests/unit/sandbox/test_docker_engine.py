@@ -205,3 +205,16 @@ def test_only_an_owner_that_lives_keeps_a_container():
 def test_of_another_machine_only_what_has_ended_is_an_orphan(owner):
     assert not docker_orphans.is_orphan(owner, "running")
     assert docker_orphans.is_orphan(owner, "exited")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        ("grader/python:none", "make it with `grader images build python --offline`"),
+        ("nope", "there is no image nope here: leave --image out"),
+        ("sha256:12", "there is no image sha256:12 here: leave --image out"),
+    ],
+)
+def test_the_remedy_for_a_missing_image_makes_that_image_or_none(wanted, says):
+    with pytest.raises(SandboxError, match=says):
+        images.find(Daemon(), wanted)
