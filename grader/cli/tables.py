@@ -63,7 +63,9 @@ def _notes(summary: Summary, plan: Plan | None) -> list[str]:
     if summary.infrastructure_errors:
         notes.append(f"{summary.infrastructure_errors} samples could not be graded and count nowhere.")
     if plan and plan.resumed:
-        notes.append(f"{plan.resumed} samples were graded by an earlier run; time and rate are of this one.")
+        notes.append(
+            f"{plan.resumed} samples were graded by an earlier run; time and rate are of this one, CPU time is of both."
+        )
     notes.append(
         f"{summary.wall_s:.1f} s, {summary.cpu_s:.1f} s of CPU in programs, "
         f"{summary.samples_per_s:.1f} samples/s, {summary.workers} {summary.engine} workers, "

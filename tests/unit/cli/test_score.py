@@ -210,7 +210,10 @@ def test_an_interrupted_run_resumes(grader, engines, samples, tmp_path, error, c
     engines.fail_with = None
     found, out, _ = grader(*arguments, "--resume")
     assert found == 0
-    assert "2 samples were graded by an earlier run" in out
+    assert (
+        "2 samples were graded by an earlier run; time and rate are of this one, CPU time is of both" in out
+    )
+    assert "1.5 s of CPU in programs" in out  # a quarter each, as the engine says
     assert len(engines.made[1].graded) == 4
     assert sorted(row["sample_id"] for row in rows(output)) == [
         f"Toy/{t}:{n}" for t in range(3) for n in (0, 1)
