@@ -16,6 +16,14 @@ def test_version(grader):
     assert grader("--version") == (0, f"grader {__version__}\n", "")
 
 
+def test_the_interpreter_runs_the_package_as_the_script_does():
+    command = [sys.executable, "-m", "grader", "--version"]
+    assert (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        == f"grader {__version__}\n"
+    )
+
+
 def test_help_names_every_command(grader):
     code, out, _ = grader("--help")
     assert code == 0
