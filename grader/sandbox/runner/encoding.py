@@ -34,6 +34,7 @@ globals()["__builtins__"] = dict(vars(builtins))
 
 _dumps, _modules = marshal.dumps, sys.modules
 _OPAQUE = b"Q\x06opaque"
+_ITERATOR = b"Q\x08iterator"
 _BytesIO = io.BytesIO
 # EXT1, EXT2, EXT4, NEWOBJ, EMPTY_SET, ADDITEMS, FROZENSET, NEWOBJ_EX, STACK_GLOBAL
 _UNCLEAR_OPCODES = tuple(bytes([code]) for code in (0x82, 0x83, 0x84, 0x81, 0x8F, 0x90, 0x91, 0x92, 0x93))
@@ -110,8 +111,7 @@ def digest(value: object) -> tuple[int, bytes] | None:
 
     count = _len_of_sequence(value)
     if count <= _SLICE_ITEMS:
-        data = _encode_whole(value)
-        return None if _OPAQUE in data else (len(data), sha256(data).digest())
+        return digest_of_encoded(_encode_whole(value))
     length, hashed = 0, sha256(_header(_SEQUENCE_TAGS[type(value)], count))
     for start in range(0, count, _SLICE_ITEMS):
         items = list(value[start : start + _SLICE_ITEMS])  # type: ignore[index]  # exactly a list or a tuple
@@ -123,6 +123,21 @@ def digest(value: object) -> tuple[int, bytes] | None:
         hashed.update(data)
         length += len(data)
     return length, hashed.digest()
+
+
+def digest_of_encoded(data: bytes) -> tuple[int, bytes] | None:
+    """Return the same of a value that has been encoded, where that is no long sequence.
+
+    An iterator in it has been read to its end: encoded again, it would be empty.
+    """
+    from hashlib import sha256
+
+    return None if _OPAQUE in data else (len(data), sha256(data).digest())
+
+
+def has_iterators(data: bytes) -> bool:
+    """Whether there may be an iterator in a value that was encoded so."""
+    return _ITERATOR in data
 
 
 def _pickled(items: list[Any]) -> bytes | None:

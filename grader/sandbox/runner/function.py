@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import wire
-from .encoding import digest, encode
+from .encoding import digest, digest_of_encoded, encode, has_iterators
 from .program import Unusable, describe, flush_output, load, send
 
 _LONG = 2000  # items
@@ -121,5 +121,6 @@ def encode_bounded(value: object, limit: int) -> tuple[int, bytes]:
     encoded = encode(value)
     if len(encoded) <= limit:
         return wire.VALUE, encoded
-    found = digest(value)
+    is_sequence = type(value) is list or type(value) is tuple
+    found = digest(value) if is_sequence and not has_iterators(encoded) else digest_of_encoded(encoded)
     return (wire.VALUE, encode(object())) if found is None else (wire.DIGEST, wire.DIGEST_BODY.pack(*found))
