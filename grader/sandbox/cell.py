@@ -299,24 +299,21 @@ class Cell(ABC):
         end = start + wire.LENGTH.unpack_from(payload)[0]
         facts = json.loads(payload[start:end])
         middle = end + facts["stdout"]
-        if facts["ended"] == "not_started":
-            text = payload[end:][-400:].decode(errors="replace") or "no message"
-            # A program of many megabytes may need more for its own text than its limit is.
-            raise CellLostError(
-                f"the {self.backend} cell could not set up a sample's process: {text}",
-                blamed=self._memory_killed_since(),
-            )
         if facts["ended"] == "stopped":
             raise CellLostError(f"a sample's process in the {self.backend} cell was stopped from outside")
         # Asked whatever else ended the run, or a kill that came with it would be taken for the next run's.
         unclean = facts["ended"] != "exited" or facts["driver_code"] != 0
         killed_by_kernel = unclean and self._memory_killed_since()
-        # A candidate can see that the driver was killed, and end by itself before we end it.
-        is_its_end = facts["ended"] in ("signalled", "exited") and 9 in (
+        # A candidate can see that the driver was killed, and end by itself before we end it; and a program of many
+        # megabytes can need more for its own text than its limit is.
+        is_its_end = facts["ended"] in ("signalled", "exited", "not_started") and 9 in (
             facts["signal"],
             -facts["driver_code"],
         )
         memory_kill = killed_by_kernel and is_its_end
+        if facts["ended"] == "not_started" and not memory_kill:
+            text = payload[end:][-400:].decode(errors="replace") or "no message"
+            raise CellLostError(f"the {self.backend} cell could not set up a sample's process: {text}")
         if facts["outside"] and not memory_kill:
             raise CellLostError(f"a sample's process in the {self.backend} cell was killed from outside")
         return Done(
