@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import itertools
 import os
 import signal
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -129,11 +131,18 @@ def test_an_engine_can_be_asked_again(engine):
             assert len(list(asked.grade(programs("passed", "passed")))) == 2
 
 
-def test_ctrl_c_during_the_preparation_leaves_no_task_behind(engine, caplog):
+def test_an_interrupted_preparation_leaves_no_task_behind(engine, caplog, monkeypatch):
+    """Ctrl-C comes to who waits, while the loop's thread goes on."""
     tests = FunctionTests(lambda: [[1]])  # whose expected answers have to be made
     asked = engine(tests, prepare="while not link.closed: link.receive()")
-    timer = threading.Timer(1, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
-    timer.start()
+    result, waits, here = Future.result, itertools.count(1), threading.get_ident()
+
+    def interrupted(future, timeout=None):
+        if threading.get_ident() == here and next(waits) == 2:  # the preparation, after the start
+            raise KeyboardInterrupt
+        return result(future, timeout)
+
+    monkeypatch.setattr(Future, "result", interrupted)
     with pytest.raises(KeyboardInterrupt), asked:
         pytest.fail("prepared")
     del asked
