@@ -28,7 +28,7 @@ class JobAnswer(_Answer):
     finished_at: datetime | None
     summary: Summary | None = Field(description="there when the state is done")
     failure: str | None = Field(description="why the state is failed; the verdicts so far can be read")
-    waits_for: str | None = Field(description="why nothing has been done of an unfinished job that was begun")
+    waits_for: str | None = Field(description="what an unfinished job waits for before it goes on")
 
 
 class JobsAnswer(_Answer):
