@@ -104,6 +104,7 @@ def result_of(done: Done, received: bytearray, output: bytearray) -> dict:
         "signal": done.signal,
         "cpu_s": done.cpu_s,
         "wall_s": done.wall_s,
+        "idle_s": done.idle_s,
         "slowness": done.slowness,
         "peak_memory_bytes": done.peak_memory_bytes,
         "memory_kill": done.memory_kill,

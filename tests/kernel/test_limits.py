@@ -74,6 +74,15 @@ class TestTime:
         assert run["ended"] == "idle_limit"
         assert run["cpu_s"] < 20.0
 
+    def test_it_is_told_how_long_a_run_was_idle(self, this_user):
+        """Second looks at a sample's long answers have that together: each run by itself is below its limit."""
+        nap = "import time\ndef f(seconds):\n    time.sleep(seconds)"
+        assert (
+            0.0
+            < one(this_user, nap, inputs=[[1.0]])["idle_s"]
+            <= one(this_user, nap, inputs=[[3.0]])["idle_s"]
+        )
+
     def test_without_an_idle_limit_a_sleeper_has_the_tests_own(self, user):
         run = one(user, "import time\ndef f():\n    time.sleep(3600)", time_floor_s=0.4, idle_s=None)
         assert run["ended"] == "idle_limit"
