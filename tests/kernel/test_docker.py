@@ -139,9 +139,13 @@ def test_the_runners_code_is_locked_in_memory(cell, runtime, daemon):
 
 
 def test_a_long_run_has_the_pace_of_its_processor_measured(cell):
-    """By the supervisor, or where a gVisor hides the processor from it, by the worker: ``runner.pace``."""
+    """By the supervisor, or where a gVisor hides the processor from it, by the worker: ``runner.pace``.
+
+    It is 1.0 where no loop was timed, and also where each loop was the fastest so far, as the only one of a short run
+    can well be: one of several runs says enough.
+    """
     spend = "def f(n):\n    for _ in range(20_000_000): pass"
-    assert run(cell, spend).done.slowness > 1.0
+    assert any(run(cell, spend).done.slowness > 1.0 for _ in range(20))
 
 
 def test_layers_are_those_in_force(cell, runtime):

@@ -53,8 +53,11 @@ class TestTime:
         assert run["ended"] == "cpu_limit"
 
     def test_a_long_run_has_the_pace_of_its_processor_measured(self, user):
-        """Else a limit would be shorter on a processor that neighbours slow down: no two loops take equally long."""
-        assert one(user, SPEND, inputs=[[0.5]])["slowness"] > 1.0
+        """Else a limit would be shorter on a processor that neighbours slow down: no two loops take equally long.
+
+        The loops of one run can each be the fastest so far, which leaves 1.0: one of several runs says enough.
+        """
+        assert any(one(user, SPEND, inputs=[[0.5]])["slowness"] > 1.0 for _ in range(20))
         assert one(user, SPEND, inputs=[[0.0]])["slowness"] == 1.0
 
     def test_a_group_has_a_limit_of_its_own(self, user):
