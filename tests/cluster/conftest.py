@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -41,11 +41,19 @@ def head_ip() -> str:
 
 
 @pytest.fixture(scope="module")
-def nodes(alone: None, sandbox_root: Path, head_ip: str) -> Iterator[harness.Nodes]:
+def health_checks() -> Mapping[str, int]:
+    """How the head looks after its nodes; a module in which they stop answering has our own settings."""
+    return harness.PATIENT_CHECKS
+
+
+@pytest.fixture(scope="module")
+def nodes(
+    alone: None, sandbox_root: Path, head_ip: str, health_checks: Mapping[str, int]
+) -> Iterator[harness.Nodes]:
     """A head; tests or modules add what they need. Nothing of it is left afterwards."""
     pytest.importorskip("ray")
     folder = Path(tempfile.mkdtemp(prefix="gct-"))  # short: sockets are in it
-    made = harness.Nodes(folder, sandbox_root, ray_cluster._TOKEN, uuid.uuid4().hex, head_ip)
+    made = harness.Nodes(folder, sandbox_root, ray_cluster._TOKEN, uuid.uuid4().hex, head_ip, health_checks)
     try:
         made.start_head()
         yield made

@@ -74,7 +74,7 @@ def front_door_killed(door: FrontDoor, work: harness.Work) -> None:
         assert made.status_code == 202, made.text
         path = f"/v1/jobs/{made.json()['id']}"
         for kill in range(_KILLS):
-            wanted = (kill + 1) * len(samples) // (_KILLS + 2)
+            wanted = (kill + 1) * len(samples) // (10 * _KILLS)
             recorded = harness.wait_until(
                 lambda: (found := client.get(path).json()["recorded"]) >= wanted and found,  # noqa: B023
                 "some are recorded",

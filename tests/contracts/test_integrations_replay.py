@@ -9,6 +9,7 @@ import asyncio
 import base64
 import json
 import zlib
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +24,7 @@ from grader.integrations.slime import custom_rm
 
 # The first test of a machine makes the environments.
 pytestmark = pytest.mark.timeout(1800)
+_post = partial(httpx.post, timeout=300)  # the first request may wait for the first worker
 
 ADD = {"inputs": [[1, 2], [3, 4]], "outputs": [3, 7], "fn_name": "add"}
 LABEL = json.dumps(ADD)
@@ -86,15 +88,13 @@ def test_a_wrong_sample_is_no_business_of_those_gathered_with_it(service):
 def test_slime_remote_rm(service):
     url = f"{service.url}/slime/reward"
     body = {"prompt": "Add!", "response": RIGHT, "label": LABEL}
-    assert httpx.post(url, json=body).json() == 1.0
-    assert httpx.post(url, json={**body, "prompt": [{"role": "user", "content": "Add!"}]}).json() == 1.0
-    assert httpx.post(url, json={**body, "response": ""}).json() == 0.0
+    assert _post(url, json=body).json() == 1.0
+    assert _post(url, json={**body, "prompt": [{"role": "user", "content": "Add!"}]}).json() == 1.0
+    assert _post(url, json={**body, "response": ""}).json() == 0.0
 
 
 def test_slime_remote_rm_when_a_sample_could_not_be_judged(noop_service):
-    answer = httpx.post(
-        f"{noop_service.url}/slime/reward", json={"prompt": "", "response": LOST, "label": LABEL}
-    )
+    answer = _post(f"{noop_service.url}/slime/reward", json={"prompt": "", "response": LOST, "label": LABEL})
     assert answer.status_code == 503
 
 
@@ -107,7 +107,7 @@ def verify(service: Any, text: str, metadata: Any, query: str = "") -> httpx.Res
         "response": {"id": "r", "output": output},
         "verifier_metadata": metadata,
     }
-    return httpx.post(f"{service.url}/verify{query}", json=row)
+    return _post(f"{service.url}/verify{query}", json=row)
 
 
 def test_nemo_gym_rows_with_packed_tests(service):
@@ -127,18 +127,16 @@ def test_nemo_gym_can_be_told_to_mask(noop_service):
 
 
 def test_nemo_gym_sessions_and_metrics(noop_service):
-    assert httpx.post(f"{noop_service.url}/seed_session", json={}).json() == {}
+    assert _post(f"{noop_service.url}/seed_session", json={}).json() == {}
     rows = [{"_ng_task_index": n // 2, "reward": float(n % 2)} for n in range(4)]
     rows.append({"_ng_task_index": 1, "reward": 0.0, "mask_sample": True})
-    found = httpx.post(f"{noop_service.url}/aggregate_metrics", json={"verify_responses": rows}).json()
+    found = _post(f"{noop_service.url}/aggregate_metrics", json={"verify_responses": rows}).json()
     assert found["key_metrics"] == {"mean/reward": 0.5}
     assert [one["rollouts"] for one in found["group_level_metrics"]] == [2, 2]
 
 
 def test_openrlhf_sends_servers_it_has_nothing_for_empty_lists(noop_service):
-    answer = httpx.post(
-        f"{noop_service.url}/openrlhf/reward", json={"query": [], "prompts": [], "labels": []}
-    )
+    answer = _post(f"{noop_service.url}/openrlhf/reward", json={"query": [], "prompts": [], "labels": []})
     assert answer.json() == {"rewards": [], "scores": [], "extra_logs": {"passed": [], "flagged": []}}
 
 
@@ -188,7 +186,7 @@ def test_openrlhf_sends_servers_it_has_nothing_for_empty_lists(noop_service):
     ],
 )
 def test_bad_requests_are_refused_with_the_place(noop_service, path, body, places):
-    answer = httpx.post(f"{noop_service.url}{path}", json=body)
+    answer = _post(f"{noop_service.url}{path}", json=body)
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json"), (
         answer.text
     )

@@ -14,6 +14,8 @@ import grader
 
 REPOSITORY = Path(grader.__file__).parent.parent
 DEADLINE_S = 300
+# The first test of a machine makes the environments.
+pytestmark = pytest.mark.timeout(1800)
 
 
 def test_trls_own_trainer_trains_with_our_rewards(trl_environment: Any, service: Any, tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -43,6 +45,7 @@ class Command:
     cache: Path
     scratch: Path
     started: list[subprocess.Popen[str]] = field(default_factory=list)
+    owners: set[int] = field(default_factory=set)  # of control groups: main processes and their workers
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
         environment = dict(os.environ)
@@ -55,11 +58,17 @@ class Command:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
         self.started.append(process)
+        threading.Thread(target=self._note_owners, args=(process,), daemon=True).start()
         return process
+
+    def _note_owners(self, process: subprocess.Popen[str]) -> None:
+        while process.poll() is None:
+            self.owners |= {process.pid, *children_of(process.pid)}
+            time.sleep(0.02)
 
     def __call__(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=DEADLINE_S * 3)
+        out, err = process.communicate(timeout=DEADLINE_S * 5)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def score(self, samples: Path, suite: object, *arguments: object) -> list[dict[str, Any]]:
@@ -122,15 +131,16 @@ def traces_of(command: Command) -> list[str]:
             found.append(f"process {process.name}: {texts[0]!r}")
     found += [f"file: {file}" for file in command.scratch.rglob("*")]
     found += [f"file: {file}" for file in command.cache.rglob(".making-*")]
-    return found + [f"control group: {folder}" for folder in _abandoned_groups()]
+    return found + [f"control group: {folder}" for folder in _abandoned_groups(command.owners)]
 
 
-def _abandoned_groups() -> list[Path]:
+def _abandoned_groups(owners: set[int]) -> list[Path]:
+    """Those of these owners: a test beside this one may kill workers, whose groups stay until that is noticed."""
     return [
         folder
         for hierarchy in set(cgroup.find_hierarchies().values())
         for folder in hierarchy.parent.glob("grader-*")
-        if cgroup._is_abandoned(folder)
+        if int(folder.name.split("-")[2]) in owners and cgroup._is_abandoned(folder)
     ]
 
 
@@ -150,7 +160,8 @@ def write_lines(file: Path, rows: list[dict[str, Any]]) -> Path:
 def children_of(pid: int) -> list[int]:
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        found += [int(child) for child in task.read_text().split()]
+        with contextlib.suppress(OSError):  # the thread has ended since
+            found += [int(child) for child in task.read_text().split()]
     return found
 
 
@@ -202,7 +213,7 @@ def toy(tmp_path: Path) -> Toy:
         group = {"name": "base", "kind": "function", "tests": tests}
         tasks.append({"task_id": f"Toy/{number}", "entry_point": "f", "groups": [group]})
     rows, statuses = [], {}
-    for index in range(60):
+    for index in range(120):
         number, right = index % 3, index % 2 == 0
         source = (
             "import time\n\n\ndef f(n):\n    end = time.process_time() + 0.03\n"

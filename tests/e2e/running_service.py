@@ -38,7 +38,7 @@ class Running:
 
     def _is_up(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz").status_code == 200
+            return httpx.get(f"{self.url}/readyz", timeout=LONG_S).status_code == 200
         except httpx.TransportError:
             return False
 

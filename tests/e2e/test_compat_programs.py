@@ -31,7 +31,7 @@ def _served(folder: Path, *apis: str) -> tuple[subprocess.Popen[bytes], str]:
         for line in (folder / "log").read_text().splitlines():
             if '"serving"' in line and line.endswith("}"):
                 url = str(json.loads(line)["url"])
-                while httpx.get(f"{url}/readyz").status_code != 200:
+                while httpx.get(f"{url}/readyz", timeout=LONG_S).status_code != 200:
                     assert process.poll() is None
                 return process, url
     raise AssertionError((folder / "log").read_text())

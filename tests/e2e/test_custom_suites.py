@@ -146,7 +146,7 @@ def test_functions_and_assertions(statuses_of, flags):
 
 @pytest.mark.parametrize("flags", [(), ("--no-fail-fast",)], ids=["fail fast", "all tests"])
 def test_whole_programs(statuses_of, flags):
-    verdicts = statuses_of(PRINTING, ["Shapes/printed"], *flags)
+    verdicts = statuses_of(PRINTING, ["Shapes/printed"], "--time-floor", "2", *flags)
     assert statuses(verdicts) == expected(PRINTING, ["Shapes/printed"])
 
 

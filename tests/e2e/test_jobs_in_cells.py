@@ -73,7 +73,11 @@ def test_killed_front_door_leaves_the_verdicts_that_it_would_have_given(
     rows = [json.loads(line) for line in registry.starter_samples_path().read_text().splitlines()]
     samples = [{key: row[key] for key in ("task_id", "solution", "completion") if key in row} for row in rows]
     samples = [{**sample, "sample_id": f"{n}"} for n, sample in enumerate(samples)]
-    body = {"suite": "starter", "samples": samples, "limits": {"time_floor_s": 1.0}}
+    body = {
+        "suite": "starter",
+        "samples": samples,
+        "limits": {"time_floor_s": 2.0, "memory_bytes": 256 << 20},
+    }
     service = Service(tmp_path, own_cache)
     client = service.start()
     try:

@@ -137,6 +137,7 @@ def test_accepted_jobs_are_never_lost(service: JobService, seed: int) -> None:
 
 
 def test_stopped_service_ends_at_once_and_another_goes_on(service: JobService) -> None:
+    service.options.sample_s = 0.02
     service.start()
     job = service.post(body_of(SAMPLES))["id"]
     wait_until(lambda: service.job(job)["recorded"], "some verdicts are recorded")
@@ -191,6 +192,7 @@ def test_deleted_job_is_cancelled_and_leaves_nothing(service: JobService, tmp_pa
 def test_full_disk_refuses_new_jobs_and_holds_up_the_others(service: JobService) -> None:
     # The limit on the size of files stands for the disk: writing fails in the kernel, in the middle of a write.
     service.options.log = ""
+    service.options.sample_s = 0.02
     service.start()
     job = service.post(body_of(SAMPLES))["id"]
     wait_until(lambda: service.job(job)["recorded"], "some verdicts are recorded")

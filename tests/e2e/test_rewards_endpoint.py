@@ -146,8 +146,13 @@ def test_a_reward_composed_of_others(service):
 
 
 def test_efficiency_is_held_against_the_reference(service):
-    slow = "def add(a, b):\n    for _ in range(3_000_000): pass\n    return a + b\n"
-    found = service.rewards([RIGHT, slow, WRONG], tests=[ADD] * 3, reward="efficiency")
+    slow = (
+        "import time\ndef add(a, b):\n"
+        "    end = time.process_time() + 0.4\n    while time.process_time() < end: pass\n    return a + b\n"
+    )
+    # What a quick program has is the machine's, not its own: it is not told from the reference within half a second.
+    spec = {"name": "efficiency", "resolution_s": 0.5}
+    found = service.rewards([RIGHT, slow, WRONG], tests=[ADD] * 3, reward=spec)
     assert found["rewards"][0] == 1.0
     assert 0.1 <= found["rewards"][1] < 1.0
     assert found["rewards"][2] == 0.0

@@ -173,10 +173,10 @@ def test_a_signal_drains(serve, tmp_path, number):
         verdicts = [json.loads(next(lines))]  # it has begun
         os.kill(service.process.pid, number)
         service.event("draining")
-        refused = httpx.post(f"{service.url}/v1/grade", content=b"{}")
+        refused = httpx.post(f"{service.url}/v1/grade", content=b"{}", timeout=LONG_S)
         assert (refused.status_code, refused.json()["title"]) == (503, "Draining")
         assert "retry-after" in refused.headers
-        assert httpx.get(f"{service.url}/readyz").status_code == 503
+        assert httpx.get(f"{service.url}/readyz", timeout=LONG_S).status_code == 503
         let_go.touch()
         verdicts += [json.loads(line) for line in lines]
     assert [row["status"] for row in verdicts[:-1]] == ["passed"] * 3

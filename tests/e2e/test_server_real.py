@@ -30,7 +30,7 @@ def service(sandbox_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         process = subprocess.Popen(command, stderr=log)
     try:
         url = _url(process, folder / "log")
-        while httpx.get(f"{url}/readyz").status_code != 200:
+        while httpx.get(f"{url}/readyz", timeout=LONG_S).status_code != 200:
             assert process.poll() is None
         yield url, process.pid
     finally:
@@ -119,7 +119,7 @@ def test_a_signal_while_programs_run_lets_them_end(sandbox_root, tmp_path):
         process = subprocess.Popen(command, stderr=log)
     try:
         url = _url(process, tmp_path / "log")
-        while httpx.get(f"{url}/readyz").status_code != 200:
+        while httpx.get(f"{url}/readyz", timeout=LONG_S).status_code != 200:
             assert process.poll() is None
         fast = {"task_id": "Starter/0", "solution": "x = 1"}
         slow = {"task_id": "Starter/0", "solution": "while True: pass"}

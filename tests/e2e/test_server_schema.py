@@ -30,6 +30,7 @@ def test_every_foreign_api_is_looked_at():
         compat_parts(names)
 
 
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize(("apis", "seen"), SERVICES, ids=[names[0] for names, _ in SERVICES])
 def test_the_service_keeps_to_its_description(tmp_path: Path, apis: tuple[str, ...], seen: str):
     keys, database = tmp_path / "keys.jsonl", tmp_path / "jobs.sqlite3"
@@ -51,7 +52,7 @@ def test_the_service_keeps_to_its_description(tmp_path: Path, apis: tuple[str, .
             capture_output=True,
             text=True,
             cwd=tmp_path,
-            timeout=500,
+            timeout=2000,
         )  # fmt: skip
         assert found.returncode == 0, found.stdout[-20_000:]
     finally:

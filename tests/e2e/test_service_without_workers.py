@@ -86,7 +86,8 @@ def test_a_worker_that_dies_is_in_the_log_under_its_name(serve):
         )  # fmt: skip
         os.kill(worker, signal.SIGKILL)
         wait_until(lambda: len(named("worker_lost")) == number, "its loss is noticed")  # noqa: B023
-    wait_until(lambda: httpx.get(f"{url}/readyz").status_code == 200, "it is ready again, also after five")
+    with httpx.Client(base_url=url, timeout=DEADLINE_S) as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200, "it is ready again, also after five")
     assert named("worker_lost") == named("worker_ready")[:5]
     process.terminate()
     assert process.wait(DEADLINE_S) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -53,7 +54,8 @@ def test_killing_workers_in_a_step_changes_no_reward(
         while len(killed) < 3 and not done.wait(0.15):
             for worker in tools.children_of(process.pid):
                 if worker not in killed and tools.children_of(worker):
-                    os.kill(worker, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(worker, signal.SIGKILL)
                     killed.add(worker)
                     break
 

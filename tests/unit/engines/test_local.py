@@ -339,7 +339,7 @@ async def test_busy_workers_are_counted_as_such(driver):
 @on_a_loop
 async def test_a_worker_that_takes_its_time_to_end_holds_up_nothing(driver):
     """The event loop goes on meanwhile, and with it everything else."""
-    made, events, _ = driver(workers=1, at_start="import atexit, time; atexit.register(time.sleep, 0.5)")
+    made, events, _ = driver(workers=1, at_start="import atexit, time; atexit.register(time.sleep, 2)")
     await made.start()
     try:
         await made.first_worker(60)

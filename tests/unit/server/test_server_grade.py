@@ -123,12 +123,16 @@ def test_after_its_deadline_nothing_is_begun(front, given, monkeypatch):
 
 @pytest.mark.parametrize("headers", [{}, NDJSON])
 def test_the_deadline_ends_the_answer_with_what_is_there(front, headers):
-    answer = front.grade("x", "# stub: wait 3600", timeout_s=0.2, headers=headers)
-    assert answer.status_code == 200
-    rows = lines_of(answer)[:-1] if headers else answer.json()["verdicts"]
+    for number, timeout_s in enumerate((0.2, 1, 5, 25), 1):
+        answer = front.grade("x", "# stub: wait 3600", timeout_s=timeout_s, headers=headers)
+        assert answer.status_code == 200
+        rows = lines_of(answer)[:-1] if headers else answer.json()["verdicts"]
+        assert rows[1]["error"]["type"] == "DeadlineExceeded"
+        assert front.grading.cancelled <= number
+        if rows[0]["status"] == "passed":  # else the machine was too slow for the first one, too
+            break
     assert [row["status"] for row in rows] == ["passed", "infrastructure_error"]
-    assert rows[1]["error"]["type"] == "DeadlineExceeded"
-    assert front.grading.cancelled == 1
+    assert front.grading.cancelled >= 1
 
 
 @pytest.mark.parametrize("headers", [{}, NDJSON])

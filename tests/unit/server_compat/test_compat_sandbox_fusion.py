@@ -144,7 +144,7 @@ def test_a_drain_is_told_with_a_504(compat):
 
 def test_keys_and_their_rates(compat, tmp_path):
     keys = tmp_path / "keys.jsonl"
-    key = add_key(keys, "team", requests_per_s=1.0)
+    key = add_key(keys, "team", requests_per_s=0.01)
     front = compat("sandbox-fusion", keys=keys)
 
     async def conversation(client: httpx.AsyncClient) -> list[int]:

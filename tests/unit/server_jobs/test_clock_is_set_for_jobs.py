@@ -50,7 +50,7 @@ def has_all_verdicts_once(service: JobService, job: str) -> None:
 def test_running_and_waiting_jobs_keep_their_deadline(
     tmp_path: Path, clock: SettableClock, monkeypatch: pytest.MonkeyPatch, step_s: int
 ) -> None:
-    options = Options(f"sqlite:///{tmp_path / 'jobs.sqlite3'}", str(tmp_path / "graded.log"), sample_s=0.01)
+    options = Options(f"sqlite:///{tmp_path / 'jobs.sqlite3'}", str(tmp_path / "graded.log"), sample_s=0.02)
     service = JobService(options, tmp_path)
     try:
         start(service, clock, monkeypatch)

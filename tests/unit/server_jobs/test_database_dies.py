@@ -169,7 +169,7 @@ def test_service_can_be_stopped_while_the_database_is_away(service: JobService, 
 
 def test_service_can_be_stopped_while_the_database_answers_nothing(server: Server, tmp_path: Path) -> None:
     log = str(tmp_path / "graded.log")
-    service = JobService(Options(server.new_database(), log, sample_s=0.02, silent_s=3.0), tmp_path)
+    service = JobService(Options(server.new_database(), log, sample_s=0.02, silent_s=20.0), tmp_path)
     service.start()
     try:
         job = service.post(body_of(SAMPLES))["id"]

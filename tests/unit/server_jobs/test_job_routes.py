@@ -405,6 +405,9 @@ def test_job_waits_for_a_suite_that_is_missing(
             tests = {"kind": "stdio", "inputs": ["1"], "outputs": ["1"]}
             own = {"samples": [{"task_id": "mine", "solution": "x = 1", "tests": tests}]}
             assert done(client, posted(client, own)).state == "done"
+            wait_until(
+                lambda: client.get(f"/v1/jobs/{job}").json()["waits_for"], "it is said what it waits for"
+            )
             shown = client.get(f"/v1/jobs/{job}").json()
             assert (shown["state"], shown["failure"]) == ("running", None)
             assert "suite" in shown["waits_for"]

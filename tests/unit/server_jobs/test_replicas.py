@@ -60,7 +60,7 @@ def test_other_replica_goes_on_where_one_was_killed(replicas: list[JobService]) 
 @pytest.mark.parametrize("lease_s", [600.0], indirect=True)
 def test_replicas_share_jobs_and_grade_none_twice(replicas: list[JobService]) -> None:
     first, second = replicas
-    jobs = [first.post(body_of(40))["id"] for _ in range(24)]
+    jobs = [replica.post(body_of(40))["id"] for _ in range(12) for replica in replicas]
     for job in jobs:
         assert len(second.verdicts(job, wait=True)) == 40
     graded = first.graded() + second.graded()
