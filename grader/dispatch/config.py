@@ -13,13 +13,13 @@ class DispatcherConfig:
     """What the dispatcher may hold and how it shares. Raises InputError for a value that cannot be meant.
 
     ``max_samples`` and ``max_bytes`` bound what was taken and has no outcome yet; one tenant may have
-    ``tenant_share`` of both. A worker holds about ``batch_s`` CPU seconds of estimated work, and at least
+    ``tenant_share`` of both. A worker holds about ``batch_s`` seconds of estimated work, and at least
     ``min_in_flight`` items, but nothing on top of ``alone_s``; what has waited there for ``stuck_s`` wall-clock
     seconds behind one item is taken back. An item is begun ``max_attempts`` times at most, and after it has taken
     down its cell ``max_blames`` times it is judged for that. ``background_share`` is the part of a tenant's turn
     that its background work has while interactive work waits. A tenant that wanted nothing for a while may have up
-    to ``idle_credit_s`` CPU seconds, times its weight, before the others. ``default_cost_s`` is the estimate for an
-    item of which nothing is known, ``overhead_s`` what every item costs a worker on top, both in CPU seconds;
+    to ``idle_credit_s`` seconds of a worker, times its weight, before the others. ``default_cost_s`` is the estimate
+    for an item of which nothing is known, ``overhead_s`` what every item costs a worker on top, both in seconds;
     ``learning_rate`` is the weight of the latest sample in an estimate, and ``learned_tasks`` the tasks that
     estimates are remembered of.
     """

@@ -10,7 +10,8 @@ from grader.dispatch.events import Item
 
 @dataclass(slots=True)
 class TaskCosts:
-    """What is known of one task: exponential means over its items, in CPU seconds, and the worker that had it last.
+    """What is known of one task: exponential means over its items, in seconds for which they occupied a worker, and the
+    worker that had it last.
 
     ``mean_s`` is over all. ``used_s`` and ``told_s`` are over those whose reference's cost was told: their
     quotient says how samples do beside the reference, also where an item is only a part of the task's tests.
@@ -23,8 +24,10 @@ class TaskCosts:
 
 
 class CostModel:
-    """Estimates in CPU seconds, from a bounded memory of tasks and tenants: the least recently used are forgotten.
+    """Estimates in seconds of a worker, from a bounded memory of tasks and tenants: the least recently used are forgotten.
 
+    A program that waits keeps its worker from others as one does that computes: the CPU time that a reference needs is
+    only what is thought of a task at first.
     Every item has ``overhead_s`` on top of what its program uses: what a worker needs for any sample. An exponential
     mean with ``rate`` forgets old samples, so that it follows a model that is being trained.
     """
@@ -53,7 +56,7 @@ class CostModel:
         return known
 
     def estimate(self, item: Item, task: TaskCosts) -> float:
-        """CPU seconds that this item, which is of this task, is thought to cost a worker.
+        """Seconds for which this item, which is of this task, is thought to occupy a worker.
 
         What is known of its task; else what its reference needs; else what its tenant's samples needed, since a tenant
         may bring a new task with every sample; else the default.
@@ -66,17 +69,17 @@ class CostModel:
             return self._overhead_s + task.mean_s
         return self._overhead_s + self._tenants.get(item.tenant, self._default_s)
 
-    def learn(self, item: Item, task: TaskCosts, cpu_s: float) -> None:
-        """Take what an item, which is of this task, has used, in CPU seconds."""
+    def learn(self, item: Item, task: TaskCosts, occupied_s: float) -> None:
+        """Take for how many seconds an item, which is of this task, occupied its worker."""
         rate, told_s = self._rate, item.cost_s
-        task.mean_s = cpu_s if task.mean_s is None else task.mean_s + rate * (cpu_s - task.mean_s)
+        task.mean_s = occupied_s if task.mean_s is None else task.mean_s + rate * (occupied_s - task.mean_s)
         if told_s is not None:
             if task.told_s <= 0:
                 task.used_s = task.told_s = told_s
-            task.used_s += rate * (cpu_s - task.used_s)
+            task.used_s += rate * (occupied_s - task.used_s)
             task.told_s += rate * (told_s - task.told_s)
-        mean_s = self._tenants.get(item.tenant, cpu_s)
-        self._tenants[item.tenant] = mean_s + rate * (cpu_s - mean_s)
+        mean_s = self._tenants.get(item.tenant, occupied_s)
+        self._tenants[item.tenant] = mean_s + rate * (occupied_s - mean_s)
         self._tenants.move_to_end(item.tenant)
         if len(self._tenants) > self._limit:
             self._tenants.popitem(last=False)

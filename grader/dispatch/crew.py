@@ -9,7 +9,7 @@ from grader.dispatch.queues import Entry
 
 
 class Worker:
-    """One worker. ``held`` are its items, the oldest first, ``load_s`` their estimated cost in CPU seconds.
+    """One worker. ``held`` are its items, the oldest first, ``load_s`` their estimated cost in seconds of a worker.
 
     ``wants`` says that there is room for more; ``silent`` that it gives no sign of life. ``since`` is when it last
     ended an item, or got one after having none; ``stuck`` that this was long ago, so that it gets nothing more.

@@ -93,16 +93,19 @@ class WorkerReady:
 
 @dataclass(slots=True)
 class Finished:
-    """A worker has a verdict; ``cpu_s`` is what the item used. Raises ValueError for a cost that is no cost."""
+    """A worker has a verdict; ``occupied_s`` is for how many seconds the item had it, computing or waiting.
+
+    Raises ValueError for what is no such time.
+    """
 
     worker: str
     number: int
-    cpu_s: float
+    occupied_s: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.cpu_s < inf:
+        if not 0 <= self.occupied_s < inf:
             raise ValueError(
-                f"item {self.number} of {self.worker}: cpu_s is {self.cpu_s!r}; give seconds >= 0"
+                f"item {self.number} of {self.worker}: occupied_s is {self.occupied_s!r}; give seconds >= 0"
             )
 
 

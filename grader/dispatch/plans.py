@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -58,7 +59,7 @@ class Plans:
         self._stores: OrderedDict[str, BundleStore] = OrderedDict()
         self._plans: OrderedDict[tuple[_Kind, str], Plan] = OrderedDict()
         self._kinds: WeakValueDictionary[tuple[str, Policy], _Kind] = WeakValueDictionary()
-        self._ready: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._names: OrderedDict[tuple[str, str], tuple[str, ...]] = OrderedDict()
         self._making: dict[tuple[str, str], asyncio.Future[None]] = {}
         self._untidied = 0
 
@@ -70,14 +71,10 @@ class Plans:
             key = (suite.sha256, task.task_id)
             if key in self._making:
                 yield task, self._making[key]
-            elif key not in self._ready or suite.sha256 == inline.SUITE_SHA256:
-                store = self._store(suite)
-                if store.has(task):
-                    self._note(key)
-                    if suite.sha256 == inline.SUITE_SHA256:
-                        mark_used(store.files(task))
-                else:
-                    yield task, None
+            elif not all(map(os.path.isfile, files := self._files_of(suite, task))):
+                yield task, None
+            elif suite.sha256 == inline.SUITE_SHA256:
+                mark_used(map(Path, files))
 
     def begin(self, suite: Suite, task: Task, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
         """Note that a task's expected answers are being made; return what is done when they are."""
@@ -88,7 +85,6 @@ class Plans:
         def made(_: asyncio.Future[None]) -> None:
             del self._making[key]
             if not future.cancelled() and future.exception() is None:
-                self._note(key)
                 self._untidied += suite.sha256 == inline.SUITE_SHA256
 
         future.add_done_callback(made)
@@ -142,6 +138,17 @@ class Plans:
             task_key(suite, task.task_id), _without_inputs(task), cost_s, parts, costs, totals, limit_s
         )
 
+    def _files_of(self, suite: Suite, task: Task) -> tuple[str, ...]:
+        """The files with a task's expected answers. Their names are kept, as to find them takes longer than to ask the
+        disk, which is done for every batch: a cache folder may be tidied by others at any time."""
+        key = (suite.sha256, task.task_id)
+        files = self._names.get(key)
+        if files is None:
+            files = self._names[key] = tuple(map(str, self._store(suite).files(task)))
+            if len(self._names) > _KEPT:
+                self._names.popitem(last=False)
+        return files
+
     def _store(self, suite: Suite) -> BundleStore:
         store = self._stores.pop(suite.sha256, None)
         store = store or BundleStore(self._cache, suite.sha256, self._root_key)
@@ -149,11 +156,6 @@ class Plans:
         if len(self._stores) > _KEPT_STORES:
             self._stores.popitem(last=False)
         return store
-
-    def _note(self, key: tuple[str, str]) -> None:
-        self._ready[key] = None
-        if len(self._ready) > _KEPT:
-            self._ready.popitem(last=False)
 
 
 def task_key(suite: Suite, name: str) -> str:

@@ -22,9 +22,15 @@ class Reports:
     def event(self, worker: str, report: object) -> events.Event | None:
         """Return what a report is to the state machine; None for one that it need not know."""
         if isinstance(report, Graded):
-            return self._finished(worker, report.number, report.verdict, report.verdict["cpu_s"])
+            return self._finished(
+                worker,
+                report.number,
+                report.verdict,
+                _occupied_s(report.verdict["cpu_s"], report.verdict["wall_s"]),
+            )
         if isinstance(report, Ran):
-            return self._finished(worker, report.number, report.executed, report.executed.cpu_s)
+            ran = report.executed
+            return self._finished(worker, report.number, ran, _occupied_s(ran.cpu_s, ran.wall_s))
         if isinstance(report, Prepared):
             return self._finished(worker, report.number, report.error, 0.0)
         if isinstance(report, Lost):
@@ -39,8 +45,13 @@ class Reports:
         """Forget the results."""
         self._results.clear()
 
-    def _finished(self, worker: str, number: int, result: object, cpu_s: float) -> events.Event | None:
+    def _finished(self, worker: str, number: int, result: object, occupied_s: float) -> events.Event | None:
         if number not in self._wanted:
             return None
         self._results[number] = result
-        return events.Finished(worker, number, cpu_s)
+        return events.Finished(worker, number, occupied_s)
+
+
+def _occupied_s(cpu_s: float, wall_s: float) -> float:
+    """For how long a program had its worker: several threads can use more CPU time than passes."""
+    return max(cpu_s, wall_s)

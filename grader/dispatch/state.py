@@ -280,7 +280,7 @@ class Dispatcher:
         if entry is None or worker is None:
             return
         self._crew.release(worker, entry)
-        self._costs.learn(entry.item, entry.task, event.cpu_s)
+        self._costs.learn(entry.item, entry.task, event.occupied_s)
         if entry.holders:
             self._abandon_copies(entry)
         self._deliver(entry, Done(entry.failures + 1) if entry.failures else _DONE_AT_FIRST)

@@ -50,7 +50,7 @@ class Room:
         return len(self._tenants)
 
     def take(self, item: Item, cost_s: float) -> None:
-        """Count an item in, with its estimated cost in CPU seconds."""
+        """Count an item in, with its estimated cost in seconds of a worker."""
         use = self._tenants.get(item.tenant)
         if use is None:
             use = self._tenants[item.tenant] = _Use()
@@ -88,7 +88,7 @@ class Room:
         _check(self._all, whole, self._limit, 1 / max(1, workers), "the queue")
 
 
-def _check(held: _Use, more: _Use, limit: tuple[int, int], wall_per_cpu: float, where: str) -> None:
+def _check(held: _Use, more: _Use, limit: tuple[int, int], wall_per_cost: float, where: str) -> None:
     samples, size = limit
     excess_samples, excess_bytes = held.samples + more.samples - samples, held.bytes + more.bytes - size
     if excess_samples <= 0 and excess_bytes <= 0:
@@ -102,7 +102,7 @@ def _check(held: _Use, more: _Use, limit: tuple[int, int], wall_per_cpu: float, 
     # What is above the bound has to be graded first, at the rate at which what is here is thought to be.
     part = max(excess_samples / max(1, held.samples), excess_bytes / max(1, held.bytes))
     low, high = _RETRY_AFTER_S
-    retry_after_s = min(max(part * held.cost_s * wall_per_cpu, low), high)
+    retry_after_s = min(max(part * held.cost_s * wall_per_cost, low), high)
     raise OverloadedError(
         f"{where} has no room for {more.samples} samples and {more.bytes} bytes: it has {held.samples} of {samples} "
         f"samples and {held.bytes} of {size} bytes; try again in {retry_after_s:.0f} s",

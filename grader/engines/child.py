@@ -46,11 +46,11 @@ class WorkerChild:
     @property
     def silent(self) -> bool:
         """Whether it has been without a sign of life for longer than it should be; kills it if it is stopped."""
-        if not self.ready or time.monotonic() - self.heard_at < _SILENT_S:
+        if time.monotonic() - self.heard_at < _SILENT_S:
             return False
         if _is_stopped(self.process.pid):
             self.process.kill()
-        return True
+        return self.ready  # one that starts says nothing, however long that takes
 
     def send(self, messages: Sequence[Setup | Job | Cancel]) -> None:
         """Send messages; what the worker does not take at once is sent when it does."""

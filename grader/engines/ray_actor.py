@@ -110,10 +110,10 @@ class WorkerActor:
             self._folder = NodeFolder(cache, cells.key)
             ready = asyncio.get_running_loop().create_future()
             self._child = self._started_child(order.incarnation, Setup(cache, cells, order.limits), ready)
+            self._watching = self._watching or asyncio.create_task(self._watch())
             answer: Mapping[str, Any] | Refused = await ready
             if isinstance(answer, Refused):
                 return answer
-            self._watching = self._watching or asyncio.create_task(self._watch())
             pids = (os.getpid(), self._child.process.pid)
             return Started(platform.node(), answer, cells.key, __version__, identity_of(cache), pids)
 

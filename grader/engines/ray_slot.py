@@ -172,6 +172,9 @@ class Slot:
     ) -> None:
         """Give the worker messages, and its node files; ``on_done`` is told whether they arrived. If they did not,
         the worker is lost. See ``WorkerActor.send``."""
+        if self._actor is None:  # dropped, which the pool hears of in a moment
+            on_done(False)
+            return
         name = self.name
         data = pickle.dumps(list(messages))
         call = self._actor.send.remote(self._incarnation, data, files, check=check)

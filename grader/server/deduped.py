@@ -56,8 +56,8 @@ async def grade_once(
             if copies := list(dedupe.copies):
                 dedupe.copies.clear()
                 yield copies
-            # What another batch has released meanwhile has woken the rounds too.
-            if not (rounds.open or dedupe.waiting or dedupe.runnable):
+            # What another batch has released meanwhile, while copies were taken from us too, has woken the rounds.
+            if not (rounds.open or dedupe.waiting or dedupe.runnable or dedupe.copies):
                 return
             if (done := await rounds.next()) is not None:
                 for verdict in done:

@@ -96,7 +96,7 @@ def test_a_failure_that_comes_with_a_verdict_comes_after_it(tmp_path: Path) -> N
                     pool.say(WorkerSaid("w", [Prepared(job.number)]))
             await asyncio.sleep(0)
         job = next(job for job in pool.jobs if isinstance(job, Grade))
-        verdict = {"sample_id": job.program.sample_id, "status": "passed", "cpu_s": 0.0}
+        verdict = {"sample_id": job.program.sample_id, "status": "passed", "cpu_s": 0.0, "wall_s": 0.0}
         pool.say(WorkerSaid("w", [Graded(job.number, verdict)]))
         pool.say(PoolFailed(InfrastructureError("no worker will ever work again")))
         (error,) = await asyncio.wait_for(asyncio.gather(grading, return_exceptions=True), 60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from grader.errors import SuiteError
 from grader.limits import Limits
 from grader.suites import registry
 from grader.suites.task import Suite, Task
+from grader.worker.bundle import BundleStore
 from grader.worker.grading import Policy
 
 _KEPT = 6
@@ -62,6 +64,19 @@ def test_a_plan_is_made_once_for_each_policy(known: _Plans) -> None:
         found = known.of(SUITE, tasks("a", "b"), policy(floor_s))
         assert {name: plan.light.task_id for name, plan in found.items()} == {"a": "a", "b": "b"}
     assert known.made == [("a", 1.0), ("b", 1.0), ("a", 2.0), ("b", 2.0)]
+
+
+def test_answers_that_somebody_has_removed_are_missing_again(tmp_path: Path) -> None:
+    found = plans.Plans(tmp_path, "key")
+    store = BundleStore(tmp_path, SUITE.sha256, "key")
+    (task,) = tasks("a")
+    assert [missing.task_id for missing, _ in found.missing(SUITE, [task])] == ["a"]
+    store.folder.mkdir(parents=True)
+    for file in store.files(task):
+        file.touch()
+    assert list(found.missing(SUITE, [task])) == []
+    shutil.rmtree(store.folder)
+    assert [missing.task_id for missing, _ in found.missing(SUITE, [task])] == ["a"]
 
 
 def test_those_that_were_used_last_are_kept(known: _Plans) -> None:

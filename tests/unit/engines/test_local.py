@@ -64,7 +64,7 @@ while jobs or not link.closed:
         if word == "fail-once" and job.attempts == 1:
             link.send([Failed("SandboxError", "no new cell now")])
             sys.exit(1)
-        fields = {{"sample_id": job.program.sample_id, "status": word, "cpu_s": 0.001, "attempts": job.attempts,
+        fields = {{"sample_id": job.program.sample_id, "status": word, "cpu_s": 0.001, "wall_s": 0.001, "attempts": job.attempts,
                    "passed": word == "passed", "tail": job.program.source[-100_000:]}}
         link.send([Graded(job.number, fields)])
     jobs = [] if link.closed else sum(link.receive(), [])
@@ -332,6 +332,20 @@ async def test_busy_workers_are_counted_as_such(driver):
         assert state.cells == state.workers == {"ready": 1, "busy": 1}
         await running
         assert made.state().cells == {"ready": 2, "busy": 0}
+    finally:
+        await made.close()
+
+
+@on_a_loop
+async def test_a_worker_that_is_stopped_while_it_starts_is_replaced(driver, tmp_path):
+    flag = tmp_path / "stopped"
+    stop = f"import signal\nif not os.path.exists({str(flag)!r}): open({str(flag)!r}, 'w'); os.kill(os.getpid(), signal.SIGSTOP)"
+    made, events, _ = driver(workers=1, at_start=stop)
+    await made.start()
+    try:
+        await made.first_worker(60)
+        assert flag.exists()
+        assert (await ran(made, "pass")).ended == "exited"
     finally:
         await made.close()
 

@@ -184,3 +184,22 @@ def test_an_actor_that_cannot_be_made_is_tried_again(monkeypatch: pytest.MonkeyP
     assert {error.text for error in refused} == {
         "an actor cannot start a worker: RuntimeError: the head does not answer"
     }
+
+
+def test_what_is_for_an_actor_that_has_been_dropped_goes_nowhere_and_holds_up_nothing() -> None:
+    """In the moment until the pool hears of it: what is for other workers is sent after it."""
+
+    class Owner:
+        def next_incarnation(self) -> int:
+            return 1
+
+    arrived: list[bool] = []
+
+    async def run() -> None:
+        slot = Slot(cast(Any, Owner()))
+        slot.name = "frozen"
+        slot.send([Cancel((1,))], {}, arrived.append, check=False)
+        slot._running.cancel()
+
+    asyncio.run(run())
+    assert arrived == [False]
