@@ -24,7 +24,8 @@ class TaskCosts:
 
 
 class CostModel:
-    """Estimates in seconds of a worker, from a bounded memory of tasks and tenants: the least recently used are forgotten.
+    """Estimates in seconds of a worker, from a bounded memory of tasks and tenants; the least recently used are
+    forgotten.
 
     A program that waits keeps its worker from others as one does that computes: the CPU time that a reference needs is
     only what is thought of a task at first.

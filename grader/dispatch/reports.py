@@ -22,12 +22,9 @@ class Reports:
     def event(self, worker: str, report: object) -> events.Event | None:
         """Return what a report is to the state machine; None for one that it need not know."""
         if isinstance(report, Graded):
-            return self._finished(
-                worker,
-                report.number,
-                report.verdict,
-                _occupied_s(report.verdict["cpu_s"], report.verdict["wall_s"]),
-            )
+            verdict = report.verdict
+            occupied_s = _occupied_s(verdict["cpu_s"], verdict["wall_s"])
+            return self._finished(worker, report.number, verdict, occupied_s)
         if isinstance(report, Ran):
             ran = report.executed
             return self._finished(worker, report.number, ran, _occupied_s(ran.cpu_s, ran.wall_s))

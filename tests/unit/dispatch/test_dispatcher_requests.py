@@ -152,10 +152,10 @@ def test_items_that_cannot_be_meant_are_refused(fields):
         Item(**({"number": 1, "request_id": "r", "tenant": "t", "task_key": "k"} | fields))
 
 
-@pytest.mark.parametrize("cpu_s", [-1.0, float("nan"), float("inf")])
-def test_costs_that_cannot_be_meant_are_refused(cpu_s):
-    with pytest.raises(ValueError, match="cpu_s"):
-        Finished("a", 1, cpu_s)
+@pytest.mark.parametrize("occupied_s", [-1.0, float("nan"), float("inf")])
+def test_costs_that_cannot_be_meant_are_refused(occupied_s):
+    with pytest.raises(ValueError, match="occupied_s"):
+        Finished("a", 1, occupied_s)
 
 
 @pytest.mark.parametrize(

@@ -64,8 +64,8 @@ while jobs or not link.closed:
         if word == "fail-once" and job.attempts == 1:
             link.send([Failed("SandboxError", "no new cell now")])
             sys.exit(1)
-        fields = {{"sample_id": job.program.sample_id, "status": word, "cpu_s": 0.001, "wall_s": 0.001, "attempts": job.attempts,
-                   "passed": word == "passed", "tail": job.program.source[-100_000:]}}
+        fields = {{"sample_id": job.program.sample_id, "status": word, "cpu_s": 0.001, "wall_s": 0.001,
+                   "attempts": job.attempts, "passed": word == "passed", "tail": job.program.source[-100_000:]}}
         link.send([Graded(job.number, fields)])
     jobs = [] if link.closed else sum(link.receive(), [])
 """
@@ -339,8 +339,9 @@ async def test_busy_workers_are_counted_as_such(driver):
 @on_a_loop
 async def test_a_worker_that_is_stopped_while_it_starts_is_replaced(driver, tmp_path):
     flag = tmp_path / "stopped"
-    stop = f"import signal\nif not os.path.exists({str(flag)!r}): open({str(flag)!r}, 'w'); os.kill(os.getpid(), signal.SIGSTOP)"
-    made, events, _ = driver(workers=1, at_start=stop)
+    path = repr(str(flag))
+    stop = f"import signal\nif not os.path.exists({path}): open({path}, 'w'); os.kill(os.getpid(), signal.SIGSTOP)"
+    made, _, _ = driver(workers=1, at_start=stop)
     await made.start()
     try:
         await made.first_worker(60)
