@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from grader.extraction import syntax
@@ -12,6 +12,8 @@ from grader.extraction.prompt import Prompt
 
 # A body of nothing but these answers nothing: it is a function in its own right, moved to the right.
 _DEFINING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
+# A function that is tested needs none of these when it is loaded; what follows a body and calls them tries it out.
+_TRYING = frozenset(("print", "input", "open", "exit", "quit"))
 _MAX_BODY = 1 << 16
 _TAB = "    "
 _LEADING_TABS = re.compile(r"^[ ]*\t[ \t]*", re.MULTILINE)
@@ -152,19 +154,25 @@ def _without_usage(tree: ast.Module, source: str, entry_point: str) -> str:
 
 
 def _loaded_at_once(node: ast.stmt) -> set[str]:
-    """Names that are read as soon as a definition is met: by its decorators and bases."""
+    """Names that are read as soon as a statement is met: of a function its decorators, defaults and annotations."""
+    parts: Sequence[ast.expr | None]
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        parts = node.decorator_list
+        given = node.args
+        named = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+        annotations = [argument.annotation for argument in named if argument is not None]
+        parts = [*node.decorator_list, *given.defaults, *given.kw_defaults, *annotations, node.returns]
     elif isinstance(node, ast.ClassDef):
-        parts = [*node.decorator_list, *node.bases]
+        inside = set().union(*map(_loaded_at_once, node.body))
+        parts = [*node.decorator_list, *node.bases, *(keyword.value for keyword in node.keywords)]
+        return inside.union(*map(syntax.loaded_names, parts))
     else:
-        parts = []
-    return set().union(*map(syntax.loaded_names, parts))
+        return set() if isinstance(node, _DEFINING) else syntax.loaded_names(node)
+    return set().union(*(syntax.loaded_names(part) for part in parts if part is not None))
 
 
 def _is_trial(node: ast.stmt, entry_point: str) -> bool:
-    if isinstance(node, ast.Assert) or syntax.is_prose(node):
-        return True
-    if not isinstance(node, ast.Expr):
+    if isinstance(node, _DEFINING):
         return False
-    return bool({"print", entry_point} & syntax.loaded_names(node))
+    if isinstance(node, (ast.Assert, ast.Raise, ast.While)) or syntax.is_prose(node):
+        return True
+    return bool(({entry_point} | _TRYING) & syntax.loaded_names(node))

@@ -225,6 +225,12 @@ class TestContinuedBody:
             "<|endoftext|>def something(",
             "</s>",
             "\n\nif __name__ == '__main__':\n    import doctest\n    doctest.testmod(",
+            "\n\nresult = mean([17])\n",
+            "\n\nn = int(input())  # 17\n",
+            "\n\nwhile True:\n    n = 17 / 0\n",
+            "\n\nfor xs in [17]:\n    print(xs)\n",
+            "\n\nwith open('17.txt') as file:\n    pass\n",
+            "\n\nraise NotImplementedError(17)\n",
         ],
     )
     def test_what_comes_after_the_body_is_cut(self, tail):
@@ -238,10 +244,21 @@ class TestContinuedBody:
         [
             "@pytest.mark.slow\ndef test_mean():\n    assert mean([1]) == 1\n",
             "class TestMean(unittest.TestCase):\n    def test(self):\n        mean([])\n",
+            "def another(numbers: List[int]) -> int:\n    return sum(numbers)\n",
+            "def another(numbers) -> List[int]:\n    return numbers\n",
+            "def another(most=MAX_NUMBERS):\n    return most\n",
+            "class Shape(metaclass=ABCMeta):\n    pass\n",
+            "class Shape:\n    sides: List[int] = []\n",
+            "class Shape:\n    @abstractmethod\n    def area(self): ...\n",
+            "Vector = List[float]\n",
         ],
     )
     def test_tests_whose_imports_are_missing_are_cut(self, tail):
         assert mean_of(run(f"{BODY}\n\n{tail}").source) == 3.0
+
+    def test_helpers_that_can_be_loaded_are_kept(self):
+        tail = "LIMIT: int = 17\n\ndef another(numbers: list[int], most=LIMIT) -> int:\n    return unknown(numbers)\n"
+        assert "def another" in run(f"{BODY}\n\n{tail}").source
 
     def test_tests_with_their_imports_are_kept(self):
         tail = "import unittest\n\nclass TestMean(unittest.TestCase):\n    pass\n"

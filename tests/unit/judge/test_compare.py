@@ -306,6 +306,8 @@ def root(answer, coefficients, atol=1e-4):
 def test_polynomial_root_accepts_any_root():
     cubic = [-6, 11, -6, 1]
     assert all(root(x, cubic) for x in (1, 2.0, 3.00001, Fraction(2), Decimal("3.0"), scalar("<f8", 1.0)))
+    assert root(scalar("<c16", 2 + 0j), cubic)  # numpy.roots(...)[0]
+    assert not root(scalar("<c16", 2 + 1j), cubic)
     assert root(array("<f8", (), 2.0), cubic)
     assert not root(array("<f8", (1,), [2.0]), cubic)
     assert not root(1.5, cubic)
