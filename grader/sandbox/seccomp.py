@@ -92,6 +92,15 @@ _SHARED_FCNTLS = (
 )  # F_(GET|SET)LK(W), F_OFD_*, F_(SET|GET)LEASE, F_NOTIFY
 # What all pipes of a user may hold has one limit, and the samples of all cells are of one user outside.
 _F_SETPIPE_SZ = 1031
+# From a pipe in packet mode the supervisor would have to read each byte by itself that is written by itself; and a file
+# of the root that is read past the kernel's cache keeps the host's disk busy.
+_F_SETFL, _O_DIRECT = 4, 0x4000
+_FLAGS_ARGUMENT = {2: 1, 257: 2, 293: 1}  # of open, openat, pipe2
+# Files of the root are on the host's disk, and to flush one has it write, for which no limit of a sample counts. What a
+# sample can write to is memory, where there is nothing to flush: it is told that this is done.
+_FLUSHING = {"fsync": 74, "fdatasync": 75}
+_MSYNC, _MS_SYNC = 26, 4
+_DONE = _ERRNO  # error number 0: none
 HARMLESS_IOCTLS = (
     0x5401,
     0x5413,
@@ -148,6 +157,23 @@ def _none_of(index: int, answers: Mapping[int, int]) -> bytes:
     return code + _return(_ALLOW)
 
 
+def _unless_set(index: int, flag: int, answer: int) -> bytes:
+    """Allow unless an argument's low 32 bits have a flag."""
+    return _load_argument(index) + _instruction(_JUMP_SET, flag, 0, 1) + _return(answer) + _return(_ALLOW)
+
+
+def _unshared_commands() -> bytes:
+    """Allow fcntl(descriptor, command, argument) where it touches nothing but this process."""
+    shared = dict.fromkeys(_SHARED_FCNTLS, _refuse(errno.ENOLCK))
+    set_flags = _unless_set(2, _O_DIRECT, _refuse(errno.EINVAL))
+    return (
+        _load_argument(1)
+        + _instruction(_JUMP_EQUAL, _F_SETFL, 0, len(set_flags) // 8)
+        + set_flags
+        + _none_of(1, shared | {_F_SETPIPE_SZ: _refuse(errno.EPERM)})
+    )
+
+
 def _threads_only() -> bytes:
     """Allow clone for a thread of this process; kill for new namespaces, refuse new processes."""
     return (
@@ -199,8 +225,11 @@ def _rules() -> dict[int, bytes]:
     rules |= {number: _return(_refuse(errno.ENOSYS)) for number in _NO_SUCH_CALL.values()}
     rules[_IOCTL] = _one_of(1, HARMLESS_IOCTLS, _refuse(errno.ENOTTY))
     rules[_SOCKETPAIR] = _one_of(0, (_AF_UNIX,), _refuse(errno.EACCES))
-    shared = dict.fromkeys(_SHARED_FCNTLS, _refuse(errno.ENOLCK))
-    rules[_FCNTL] = _none_of(1, shared | {_F_SETPIPE_SZ: _refuse(errno.EPERM)})
+    rules[_FCNTL] = _unshared_commands()
+    for number, index in _FLAGS_ARGUMENT.items():
+        rules[number] = _unless_set(index, _O_DIRECT, _refuse(errno.EINVAL))
+    rules |= dict.fromkeys(_FLUSHING.values(), _return(_DONE))
+    rules[_MSYNC] = _unless_set(2, _MS_SYNC, _DONE)
     rules[_PRCTL] = _one_of(0, _PRCTL_NAMES, _refuse(errno.EPERM))
     rules[_CLONE] = _threads_only()
     rules[_FUTEX] = _private_waits_only()

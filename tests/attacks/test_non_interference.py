@@ -154,7 +154,7 @@ def until_the_first_kill(record: list[tuple[int, bytes]]) -> bytes:
     return b"".join(frames)
 
 
-TASKS = [name for name in SUITE.tasks if not name.endswith("/asserted") and not name.endswith("/root")]
+TASKS = [name for name in SUITE.tasks if not name.endswith(("/asserted", "/drawn", "/root"))]
 
 
 @pytest.mark.parametrize("fail_fast", [True, False], ids=["fail-fast", "all-tests"])

@@ -8,7 +8,10 @@ What comes back is decoded to plain data, so that no code of the candidate takes
 
 from __future__ import annotations
 
+import _thread
 import builtins
+import random
+import sys
 import types
 from typing import Any, NoReturn
 
@@ -39,6 +42,9 @@ _DATA = (bool, int, float, complex, str, bytes, type(None))
 _calls: list[object] = []  # what was called of the candidate; only whether there is anything counts
 _gone: list[object] = []  # likewise, whether the candidate is
 _sources: list[str] = []  # of the tests
+_calling = (
+    _thread.allocate_lock()
+)  # the candidate answers one call at a time; tests may call from several threads
 
 
 class _Gone(BaseException):
@@ -76,6 +82,7 @@ def _target_of(remote: RemoteObject) -> str | int:
 def run(payload: dict[str, Any]) -> int:
     """Run the tests; each is answered True, False, or with what the candidate raised."""
     _sources.extend((payload["setup"], *payload["tests"]))
+    _seed(payload["reference"], *_sources)
     try:
         candidate_classes = _wait_until_loaded()
         try:
@@ -91,6 +98,17 @@ def run(payload: dict[str, Any]) -> int:
         return 3
     send(wire.ANSWER_FD, wire.FINISHED, b"")
     return 0
+
+
+def _seed(*sources: str) -> None:
+    """Have the tests draw other random numbers than the candidate, which could else foresee what they expect. They are
+    the same in each run: what they hang on is what no candidate is shown."""
+    known = "\0".join(sources).encode("utf-8", "surrogatepass")
+    random.seed(known)
+    numbers = sys.modules.get("numpy.random")
+    if numbers is not None:
+        own = random.Random(known)  # noqa: S311
+        numbers.seed([own.getrandbits(32) for _ in range(8)])
 
 
 def _wait_until_loaded() -> set[str]:
@@ -162,11 +180,12 @@ def _call(target: str | int, arguments: tuple[object, ...], keywords: dict[str, 
     if not _calls:
         _calls.append(target)
     request = encode((target, _as_data(arguments), _as_data(keywords)))
-    try:
-        send(wire.TO_PEER_FD, wire.VALUE, request)
-    except BrokenPipeError:
-        raise _Gone from None
-    frame = read_frame(wire.FROM_PEER_FD)
+    with _calling:
+        try:
+            send(wire.TO_PEER_FD, wire.VALUE, request)
+        except BrokenPipeError:
+            raise _Gone from None
+        frame = read_frame(wire.FROM_PEER_FD)
     if frame is None:
         raise _Gone
     kind, payload = frame

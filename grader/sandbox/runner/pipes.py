@@ -7,6 +7,8 @@ import os
 from .kernel import widen_pipe
 
 PIPE_BYTES = 1 << 20
+_MOST_PIECES = 1000
+PIPE_PIECES = PIPE_BYTES // 4096  # pages, each of which has bytes of one write or of several
 
 
 class Tail:
@@ -14,14 +16,23 @@ class Tail:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._data = b""
+        self._pieces: list[bytes] = []
+        self._length = 0
 
     def add(self, data: bytes) -> None:
-        """Append, and forget what came too long ago."""
-        self._data = (self._data + data)[-self._size :]
+        """Append, and forget what came too long ago. A small piece costs little: it is joined with many others."""
+        self._pieces.append(data)
+        self._length += len(data)
+        if self._length >= 2 * self._size or len(self._pieces) > _MOST_PIECES:
+            self._keep(data if len(data) >= self._size else b"".join(self._pieces))
 
     def __bytes__(self) -> bytes:
-        return self._data
+        self._keep(b"".join(self._pieces))
+        return self._pieces[0]
+
+    def _keep(self, data: bytes) -> None:
+        self._pieces = [data[-self._size :]]
+        self._length = len(self._pieces[0])
 
 
 def make_pipe() -> tuple[int, int]:

@@ -9,12 +9,12 @@ import signal
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import threads, wire
+from . import reports, threads, wire
 from .clocks import RunDelay, Span
 from .frames import Frames
 from .kernel import process_clock
 from .pace import WorkClock, is_over
-from .pipes import PIPE_BYTES, Tail, make_pipe, widen
+from .pipes import PIPE_BYTES, PIPE_PIECES, Tail, make_pipe, widen
 
 if TYPE_CHECKING:
     from .host_clock import HostClock
@@ -25,6 +25,7 @@ _READ = 1 << 16
 _STARTED = wire.frame(wire.STARTED, b"")
 _SHORTEST_WAKE_S, _LONGEST_WAKE_S = 0.005, 0.025
 _LATE_S = 2 * _LONGEST_WAKE_S
+_GONE = select.POLLHUP | select.POLLERR
 _LONGEST_START_S = 30.0
 _LONGEST_IN_KERNEL_S = 5.0  # of what looks idle
 _ASLEEP_LOOKS = 3
@@ -73,6 +74,10 @@ class Run:
         self._group = self._answer_bytes = 0
         self._killed: str | None = None
         self._to_start = 0  # bytes of what says that the processes are set up
+        self._begun = False  # so that the spans count
+        self._listened_to: set[int] = set()  # pipes
+        self._hung_up = False
+        self._at_its_end = 0  # a process id
         self._shown = self._look_at = 0.0
         self._asleep = 0  # looks in a row
         self._in_kernel_s = 0.0
@@ -81,21 +86,6 @@ class Run:
         self._host_clock: HostClock | None = None
         self._tails = {"stdout": Tail(limits.stdout_bytes), "stderr": Tail(limits.stdout_bytes)}
         self._step, self._whole_group, self._whole_run = self._spans = Span(), Span(), Span()
-
-    @staticmethod
-    def never_started(number: int) -> tuple[bytes, ...]:
-        """Return the report of a run that was cancelled before it began."""
-        nothing = {
-            "code": 0,
-            "signal": 0,
-            "driver_code": 0,
-            "cpu_s": 0.0,
-            "idle_s": 0.0,
-            "wall_s": 0.0,
-            "rss": 0,
-            "slowness": 1.0,
-        }
-        return _report({"run": number, "ended": "cancelled", "outside": False, **nothing}, b"", b"")
 
     def start(
         self,
@@ -121,10 +111,20 @@ class Run:
         self._clocks = [process_clock(pid) for pid in self._pids]
         for end in {answers_end, stdout_end, stderr_end}:
             os.close(end)
-        poll.register(self._answers, answer_events)  # POLLHUP is always reported: the far end is gone
-        poll.register(self._stdout, select.POLLIN)
+        self._poll = poll
+        self._listen_to(self._answers, answer_events)  # POLLHUP is always reported: the far end is gone
+        self._listen_to(self._stdout, select.POLLIN)
         if self._stderr >= 0:
-            poll.register(self._stderr, select.POLLIN)
+            self._listen_to(self._stderr, select.POLLIN)
+
+    def _listen_to(self, pipe: int, events: int) -> None:
+        self._poll.register(pipe, events)
+        self._listened_to.add(pipe)
+
+    def _let_go(self, pipe: int) -> None:
+        """Listen no more to a pipe whose far end is gone, which would be reported without end."""
+        self._poll.unregister(pipe)
+        self._listened_to.remove(pipe)
 
     def next_wake_ms(self) -> float:
         """How long the supervisor may wait: short at first, so that an early wrong answer ends the run early."""
@@ -138,16 +138,18 @@ class Run:
         wall = self._arrived = time.monotonic()
         self._excuse(max(0.0, wall - self._polled - _LATE_S))
         for name, pipe in (("stdout", self._stdout), ("stderr", self._stderr)):
-            if pipe in events:
-                self._drain_text(name, pipe)
-        gone = bool(events.get(self._answers, 0) & (select.POLLHUP | select.POLLERR))
+            if pipe in events and not self._drain_text(name, pipe) and events[pipe] & _GONE:
+                self._let_go(pipe)
+        if events.get(self._answers, 0) & _GONE:
+            self._let_go(self._answers)
+            self._hung_up = True
         starting, frames, received = self._to_start, self._frames.count, self._answer_bytes
         cpu = self._cpu()
         self._drain_answers(cpu)
         # A full pipe can have half of its bytes only: an answer that does not fit behind another begins a new page.
         if self._answer_bytes - received >= PIPE_BYTES // 2:
             self._excuse(min(wall - self._polled, _LATE_S))  # what is longer has been excused
-        if gone:
+        if self._hung_up and self._has_ended():
             self.over = True
             return
         if wall - self._began > _LONGEST_WAKE_S:
@@ -169,6 +171,7 @@ class Run:
     def _start_up(self, wall: float) -> None:
         """Begin with the load when the processes are set up. Until then no program runs, and none is to blame."""
         if not self._to_start:
+            self._begun = True
             cpu = self._cpu()
             for span in self._spans:
                 span.begin(cpu, wall, 0.0, self._work.seconds(cpu))
@@ -176,7 +179,7 @@ class Run:
             self.kill("not_started")
 
     def _drain_answers(self, cpu: float) -> None:
-        while True:
+        for _ in range(PIPE_PIECES):  # not for as long as somebody writes
             try:
                 chunk = os.read(self._answers, _READ)
             except BlockingIOError:
@@ -256,7 +259,7 @@ class Run:
         """Kill a run that has used its CPU time up."""
         for span, limit_s in ((self._step, self._limit()), (self._whole_group, self._limits.group_s)):
             if is_over(limit_s, cpu - span.cpu, self._work.seconds(cpu) - span.work):
-                self.kill("cpu_limit")
+                self._kill_for_time("cpu_limit")
                 return True
         return False
 
@@ -287,7 +290,7 @@ class Run:
         else:
             self._asleep += 1
             if self._asleep == _ASLEEP_LOOKS:
-                self.kill("idle_limit")
+                self._kill_for_time("idle_limit")
 
     def shown_cpu(self) -> float:
         """Return the CPU seconds that the clocks of the run's processes show."""
@@ -307,19 +310,36 @@ class Run:
         """Whether somebody outside has stopped a process; no program can stop itself, as the first of its namespace."""
         return not self.can_stop_itself and any(threads.is_stopped(pid, self._proc) for pid in self._pids)
 
+    def _is_complete(self) -> bool:
+        """Whether all has been said: loaded, every test, finished."""
+        return bool(self._bounds) and self._frames.count >= self._bounds[-1] + 2
+
+    def _has_ended(self) -> bool:
+        """Whether who held the answer pipe is at its end, or nothing is owed any more. A program can also close the
+        pipe and go on, and how it ends must not be chance. Where there is no /proc, it ends with its pipe."""
+        if self._killed or self._proc < 0 or self._is_complete():
+            return True
+        if threads.is_exiting(self._pids[-1], self._proc):
+            self._at_its_end = self._pids[-1]
+        return bool(self._at_its_end)
+
     def _is_dying(self, pid: int) -> bool:
         """Whether a process that has not said all is at its end already, before we kill it."""
-        complete = self._bounds and self._frames.count >= self._bounds[-1] + 2  # loaded, every test, finished
-        if complete or self.can_stop_itself or self._proc < 0:
+        if self._is_complete() or self.can_stop_itself or self._proc < 0:
             return False
-        return threads.is_exiting(pid, self._proc)
+        return pid == self._at_its_end or threads.is_exiting(pid, self._proc)
 
     def _idle_s(self) -> float:
         """Idle seconds of the whole run; 0 for a short one, of which they are not worth a look."""
         wall = self._arrived
-        if self._to_start or wall - self._began <= _LATE_S:
+        if not self._begun or wall - self._began <= _LATE_S:
             return 0.0
         return max(0.0, self._whole_run.idle(self._cpu(), wall, self._delay()))
+
+    def _kill_for_time(self, reason: str) -> None:
+        """End a run that is beyond a limit of time. Where tests wait for answers and the pipe for them is closed, it is
+        as if the program had ended when it closed it."""
+        self.kill("signalled" if self._hung_up and not self._whole_program else reason)
 
     def kill(self, reason: str) -> None:
         """End the run; the first reason counts."""
@@ -327,8 +347,10 @@ class Run:
         for pid in self._pids:
             os.kill(pid, signal.SIGKILL)
 
-    def reap(self, poll: select.poll) -> tuple[bytes, ...]:
+    def reap(self) -> tuple[bytes, ...]:
         """Wait until nothing of the run is left and return the report."""
+        for pipe in self._listened_to:
+            self._poll.unregister(pipe)
         idle_s = self._idle_s()
         dying = [self._is_dying(pid) for pid in self._pids]
         for pid in self._pids:
@@ -337,10 +359,8 @@ class Run:
         usage = [self._zygote.wait(pid) for pid in pids]
         for name, pipe in (("stdout", self._stdout), ("stderr", self._stderr)):
             if pipe >= 0:
-                poll.unregister(pipe)
                 self._drain_rest(name, pipe)
                 os.close(pipe)
-        poll.unregister(self._answers)
         os.close(self._answers)
         status, _, rss = usage[0]
         used = sum(cpu for _, cpu, _ in usage)
@@ -354,17 +374,17 @@ class Run:
             "code": max(code, 0),
             "signal": max(-code, 0),
             "driver_code": driver_code,
-            "outside": not self._killed and any(map(_killed_already, dying, usage)),
+            "outside": not self._killed and any(map(reports.killed_already, dying, usage)),
             "cpu_s": self._host_clock.corrected(used) if self._host_clock else used,
             "idle_s": idle_s,
             "wall_s": time.monotonic() - self._began,
             "rss": rss,
             "slowness": self._work.slowness,
         }
-        return _report(report, bytes(self._tails["stdout"]), bytes(self._tails["stderr"]))
+        return reports.report(report, bytes(self._tails["stdout"]), bytes(self._tails["stderr"]))
 
     def _drain_rest(self, name: str, pipe: int) -> None:
-        for _ in range(PIPE_BYTES // 4096):  # a pipe holds no more
+        for _ in range(PIPE_PIECES):  # it holds no more
             if not self._drain_text(name, pipe):
                 return
 
@@ -376,15 +396,3 @@ def _running_sums(sizes: tuple[int, ...]) -> list[int]:
         total += size
         bounds.append(total)
     return bounds
-
-
-def _killed_already(dying: bool, usage: tuple[int, float, int]) -> bool:
-    """Whether a process that was at its end before we killed it has been killed. No program can do that to itself: the
-    kernel ignores it of the first process of a namespace, and the filter refuses the limit that has the kernel kill."""
-    return dying and os.WIFSIGNALED(usage[0]) and os.WTERMSIG(usage[0]) == signal.SIGKILL
-
-
-def _report(facts: dict[str, object], stdout: bytes, stderr: bytes) -> tuple[bytes, ...]:
-    facts["stdout"] = len(stdout)
-    text = wire.json(facts)
-    return wire.LENGTH.pack(len(text)), text, stdout, stderr

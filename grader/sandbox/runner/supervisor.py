@@ -12,7 +12,7 @@ import select
 from collections import deque
 from typing import Any, NamedTuple
 
-from . import container, kernel, landlock, scratch, uids, wire, zygote
+from . import container, kernel, landlock, reports, scratch, uids, wire, zygote
 from .host_clock import HostClock
 from .pace import Pace
 from .run import Limits, Run, Watch
@@ -142,7 +142,7 @@ class Supervisor:
         for request in self._waiting:
             if request.run == number:
                 self._waiting.remove(request)
-                self._out.add(wire.DONE, *Run.never_started(number))
+                self._out.add(wire.DONE, *reports.never_started(number))
                 self._out.flush()
                 return
 
@@ -169,7 +169,7 @@ class Supervisor:
 
     def _finish(self, run: Run) -> None:
         self._current = None
-        self._out.add(wire.DONE, *run.reap(self._poll))
+        self._out.add(wire.DONE, *run.reap())
         if self._users:
             self._users.take_back()
         elif not self._own_mounts:

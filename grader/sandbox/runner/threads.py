@@ -63,9 +63,9 @@ def _tasks(pid: int, proc: int) -> Iterator[tuple[int, list[str]]]:
         os.close(folder)
 
 
-def _thread_stats(pid: int, proc: int) -> list[bytes]:
+def _thread_stats(pid: int, proc: int) -> Iterator[bytes]:
     with _tasks(pid, proc) as (folder, threads):
-        return [stat for thread in threads if (stat := _stat(thread, folder))]
+        yield from (stat for thread in threads if (stat := _stat(thread, folder)))
 
 
 def _stat(number: int | str, folder: int) -> bytes:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .supervisor import Config
 
 CALLS = f"{__package__}.driver"
-MODULES = {"numpy": "numpy", "library": f"{__package__}.library"}  # that a zygote of this name imports
+MODULES = {"numpy": "numpy.random", "library": f"{__package__}.library"}  # that a zygote of this name imports
 _WAIT, _ANOTHER = b"W", b"A"
 _FAILED = b"!"
 _USAGE = struct.Struct("<qdq")
@@ -248,7 +248,9 @@ def _specialise(socket: _socket.socket, module: str, proc: int) -> None:
     os.dup2(0, _SOCKET, inheritable=False)
     _fill_descriptors()
     with contextlib.suppress(ImportError):  # the program will meet the same error when it imports it
-        importlib.import_module(module)
+        imported = importlib.import_module(module)
+        if module == MODULES["numpy"]:
+            imported.seed(0)  # as rehearsal does with the module random, and for the same reason
     os.closerange(0, _SOCKET)
     if module == CALLS:
         gc.freeze()  # it has hardly anything of its own

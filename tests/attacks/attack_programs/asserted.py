@@ -76,3 +76,5 @@ _add("reads-tests", (31, 32, 33), "No test source is in the candidate's process.
             for value in list(found.values()):
                 assert not (type(value) is str and "assert" + " solve" in value)
     """), WRONG)  # fmt: skip
+ATTACKS.add("draws-what-the-tests-draw", (15, 20), "Tests draw what they expect from a random state that no candidate has.",
+            "import random\ndef solve(n):\n    return random.random()\n", WRONG, task="drawn")  # fmt: skip

@@ -213,6 +213,13 @@ _add(
     OUTPUT,
     task="stdio",
 )
+for _name, _handle in {"stdout": "1", "answers": "3", "new-pipe": "os.pipe2(os.O_DIRECT)[1]"}.items():
+    _add(f"flood-of-packets-{_name}", (48, 64), "A pipe in packet mode has to be read write by write: refused.", calling(f"""
+        import fcntl, os
+        end = {_handle}
+        fcntl.fcntl(end, fcntl.F_SETFL, fcntl.fcntl(end, fcntl.F_GETFL) | os.O_DIRECT)
+        while True: os.write(end, b"x")
+        """), RUNTIME)  # fmt: skip
 _add("flood-answers", (48,), "One answer of many megabytes becomes a digest, and is wrong.",
      calling("return 'x' * (30 << 20)"), WRONG, OUTPUT, MEMORY, steps=4)  # fmt: skip
 _add(
@@ -274,6 +281,21 @@ _add("dirty-pages", (54,), "A file mapped and dirtied.", calling("""
         for at in range(0, 1 << 24, 4096): held[at] = 1
         held.flush()
     """), WRONG, RUNTIME, TIME)  # fmt: skip
+
+_add("reads-past-the-cache", (54,), "A file of the root is on the host's disk, which would be read anew each time.", calling("""
+    import os
+    os.open(os.__file__, os.O_RDONLY | os.O_DIRECT)
+    """), RUNTIME)  # fmt: skip
+_add("flushes-the-hosts-disk", (54,), "The kernel is not asked to. Of a pipe it would have said that it cannot.", """
+    import os
+    def is_asked(flush):
+        flush(os.open(os.__file__, os.O_RDONLY))
+        try: flush(os.pipe()[1])
+        except OSError: return True
+        return False
+    def solve(number):
+        return number * 7919 + 104729 if is_asked(os.fsync) or is_asked(os.fdatasync) else "wrong"
+    """, WRONG)  # fmt: skip
 
 _BOMBS = {
     "constant-folding": "x = " + "(" * 60 + "1" + "<<99999999)" * 60,

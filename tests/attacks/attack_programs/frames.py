@@ -60,7 +60,9 @@ _forge("partial-and-sleep", "Half a frame, and nothing.", "say(b'\\x05'); time.s
 _forge(
     "partial-header", "Half a header swallows the next frame.", "say(b'\\x01\\0')", WRONG, RUNTIME, VIOLATION
 )
-_forge("close-channel", "The channel closed.", "os.close(3); time.sleep(60)", RUNTIME, TIME)
+_forge("close-channel", "The channel closed.", "os.close(3); time.sleep(60)", RUNTIME)
+_forge("close-channel-and-ptrace", "What it does then is judged, whenever the supervisor looks.",
+       "os.close(3); __import__('ctypes').CDLL(None).syscall(101, 0, 0, 0, 0)", VIOLATION)  # fmt: skip
 _forge(
     "replace-channel", "Another file in the channel's place.", "os.dup2(os.open('/dev/null', 1), 3)", RUNTIME
 )

@@ -140,10 +140,15 @@ def _function_task(name: str) -> Task:
 def _other_tasks() -> list[Task]:
     stdio = StdioTests([StdioTest("3 4\n", "7\n"), StdioTest("10 -2\n", "8\n")])
     asserted = AssertionTests(["assert solve(3) == 24", "assert solve(5) == 38"])
+    drawn = AssertionTests(
+        ["for _ in range(9):\n    drawn = random.random()\n    assert solve(drawn / 2) == drawn"],
+        "import random",
+    )
     add = "print(sum(map(int, input().split())))\n"
     return [
         Task("Attacked/stdio", "", "", add, (TestGroup("base", stdio),)),
         Task("Attacked/asserted", "", "solve", "def solve(n):\n    return n * 7 + 3\n", (TestGroup("base", asserted),)),
+        Task("Attacked/drawn", "", "solve", "def solve(n):\n    return n * 2\n", (TestGroup("base", drawn),)),
     ]  # fmt: skip
 
 

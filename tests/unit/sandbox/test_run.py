@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grader.sandbox.runner import clocks, pipes, run, threads, wire
+from grader.sandbox.runner import clocks, pipes, reports, run, threads, wire
 
 LIMITS = run.Limits(1.0, 1.0, {}, 10.0, None, 1 << 20, 1000)
 
@@ -30,6 +30,16 @@ def test_a_tail_is_the_end_of_what_was_added(pieces, size):
     for piece in pieces:
         tail.add(piece)
     assert bytes(tail) == b"".join(pieces)[-size:]
+
+
+def test_a_small_piece_is_added_to_a_tail_without_a_copy_of_the_rest(monkeypatch):
+    size, tail, joined = 1 << 16, pipes.Tail(1 << 16), []
+    keep = tail._keep
+    monkeypatch.setattr(tail, "_keep", lambda data: joined.append(len(data)) or keep(data))
+    for _ in range(10_000):
+        tail.add(b"y")
+    assert sum(joined) < 10 * size
+    assert len(tail._pieces) <= 1001
 
 
 @given(st.lists(st.integers(0, 100)))
@@ -64,7 +74,7 @@ def test_what_a_thread_that_has_ended_had_waited_still_counts(seen):
 
 
 def test_a_run_that_was_cancelled_before_it_began_reports_no_use():
-    report = b"".join(run.Run.never_started(7))
+    report = b"".join(reports.never_started(7))
     size = wire.LENGTH.unpack_from(report)[0]
     facts = json.loads(report[wire.LENGTH.size : wire.LENGTH.size + size])
     assert facts["run"] == 7
@@ -118,7 +128,7 @@ def test_facts_are_json(facts):
 
 @given(st.binary(max_size=100), st.binary(max_size=100))
 def test_a_report_can_be_taken_apart(stdout, stderr):
-    report = b"".join(run._report({"run": 1}, stdout, stderr))
+    report = b"".join(reports.report({"run": 1}, stdout, stderr))
     size = wire.LENGTH.unpack_from(report)[0]
     facts = json.loads(report[4 : 4 + size])
     assert report[4 + size :][: facts["stdout"]] == stdout
@@ -256,7 +266,7 @@ def test_a_long_answer_through_the_smallest_pipe_is_slower_and_not_different(mon
             events = dict(poll.poll(watched.next_wake_ms()))
             woken += bool(events.get(watched._answers, 0) & select.POLLIN)
             watched.advance(events)
-        watched.reap(poll)
+        watched.reap()
         out.flush()
     assert woken
     assert watched._killed is None
@@ -311,3 +321,14 @@ def test_the_supervisor_looks_often_at_first_and_then_seldom():
     early = watched.next_wake_ms()
     watched._began -= 100
     assert 1 <= early < watched.next_wake_ms() == 25
+
+
+def test_the_supervisor_does_not_read_answers_for_as_long_as_somebody_writes(monkeypatch):
+    """Meanwhile it would hold no limit."""
+    out = wire.Writer(-1)
+    watched, reads = run.Run(1, LIMITS, (), whole_program=True, out=out), []
+    watched._answers = -1
+    monkeypatch.setattr(run.os, "read", lambda _pipe, _size: reads.append(1) or b"x")
+    monkeypatch.setattr(out, "add", lambda *_frame: None)
+    watched._drain_answers(0.0)
+    assert len(reads) * 4096 == pipes.PIPE_BYTES  # whatever a pipe can hold has been read

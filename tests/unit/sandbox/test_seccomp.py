@@ -67,11 +67,16 @@ def _action(value: int) -> str | int:
 
 
 BY_ARGUMENT = {16: "ioctl", 53: "socketpair", 56: "clone", 72: "fcntl", 157: "prctl", 202: "futex"}
-LIMITING = {160: "setrlimit", 302: "prlimit64"}  # allowed, but for one argument
+LIMITING = {160: "setrlimit", 302: "prlimit64", 2: "open", 257: "openat", 293: "pipe2", 26: "msync"}
+"""Allowed, but for one argument."""
+DONE = 0
+"""Refused with no error: nothing is done, and the program is told that all went well."""
 
 
 def rule(number: int) -> str | int:
     """What the tables say of a call whose arguments do not matter."""
+    if number in (74, 75):  # fsync fdatasync
+        return DONE
     if number in seccomp._ALLOWED.values():
         return ALLOW
     if number in seccomp._KILLED.values():
@@ -155,6 +160,28 @@ def test_no_pipe_is_made_wider():
     assert decide(72, (3, 1031, 1 << 20)) == errno.EPERM  # F_SETPIPE_SZ
     assert decide(72, (3, (1 << 32) | 1031, 1 << 20)) == errno.EPERM  # the kernel takes an int
     assert decide(72, (3, 1032)) == ALLOW  # F_GETPIPE_SZ
+
+
+def test_no_pipe_is_in_packet_mode_and_no_file_is_read_past_the_cache():
+    direct, other = 0x4000, 0x2C02  # O_DIRECT; O_RDWR, O_NONBLOCK, O_APPEND, O_ASYNC
+    for number, arguments in ((72, (1, 4)), (293, (0x7000,)), (2, (0x7000,)), (257, (5, 0x7000))):
+        assert decide(number, (*arguments, other)) == ALLOW
+        assert decide(number, (*arguments, direct)) == errno.EINVAL
+        assert decide(number, (*arguments, other | direct | 1 << 32)) == errno.EINVAL
+    assert decide(72, (1, 1030, direct)) == ALLOW  # F_DUPFD_CLOEXEC takes a number there
+
+
+def test_nothing_has_the_host_write_to_its_disk():
+    """Of a file in the root, that is; what a sample can write to is memory."""
+    asynchronous, invalidate, synchronous = 1, 2, 4
+    assert decide(74, (3,)) == decide(75, (3,)) == DONE
+    assert (
+        decide(26, (0x7000, 4096, synchronous))
+        == decide(26, (0x7000, 4096, synchronous | invalidate))
+        == DONE
+    )
+    assert decide(26, (0x7000, 4096, asynchronous)) == ALLOW
+    assert {decide(number) for number in (162, 277, 306)} == {errno.EPERM}  # sync sync_file_range syncfs
 
 
 def test_no_limit_of_cpu_time_can_be_set():
