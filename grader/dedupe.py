@@ -25,6 +25,10 @@ _Item = TypeVar("_Item")
 Grade = Callable[[Iterable[Program]], Iterator[VerdictFields]]
 _Key = tuple[str, str, str]
 
+# A verdict takes about 2 KiB besides what the program printed, which can be 64 Ki characters of 4 bytes.
+_LITTLE_PRINTED_CHARACTERS = 1024
+_MOST_PRINTED_CHARACTERS = 8 << 20
+
 
 class Identity(NamedTuple):
     """What a program is known by: its text, its outline, and its syntax tree if that has been asked for."""
@@ -58,12 +62,17 @@ class Families:
 
     What is known of a program is forgotten when the last deduplicator that has admitted it leaves. Where
     ``most_waiting`` programs wait for others, further ones run. Programs are parsed only where others have the same
-    outline.
+    outline. Of verdicts with much printed text the latest ones are kept, up to ``most_printed`` characters in all
+    (``printed`` says how many there are): copies of the others run.
     """
 
-    def __init__(self, most_waiting: int = sys.maxsize) -> None:
+    def __init__(self, most_waiting: int = sys.maxsize, most_printed: int = _MOST_PRINTED_CHARACTERS) -> None:
         self.most_waiting = most_waiting
         self.waiting = 0
+        self._most_printed = most_printed
+        self.printed = 0
+        # The characters of each verdict with much printed text that is kept, oldest first; "" is the one that passed.
+        self._long_verdicts: dict[tuple[_Family, str], int] = {}
         # The family of an outline, and from the second program of it on the families by their trees.
         self._by_outline: dict[_Key, _Family | dict[str, _Family]] = {}
         self._by_text: dict[_Key, _Family] = {}
@@ -113,8 +122,31 @@ class Families:
             family.tree = program_identity(family.source)
         return family.tree
 
+    def keep(self, family: _Family, exact: str, verdict: VerdictFields) -> None:
+        """Keep a verdict for copies, and no longer the oldest ones where too much has been printed in all."""
+        if verdict["status"] == Status.PASSED:
+            family.passed, exact = verdict, ""
+        else:
+            family.failed[exact] = verdict
+        printed = len(verdict.get("stdout_tail", ""))
+        self.printed -= self._long_verdicts.pop((family, exact), 0)
+        if printed > _LITTLE_PRINTED_CHARACTERS:
+            self._long_verdicts[family, exact] = printed
+            self.printed += printed
+        while self.printed > self._most_printed:
+            self._drop(*next(iter(self._long_verdicts)))
+
+    def _drop(self, family: _Family, exact: str) -> None:
+        self.printed -= self._long_verdicts.pop((family, exact), 0)
+        if exact:
+            family.failed.pop(exact, None)
+        else:
+            family.passed = None
+
     def forget(self, family: _Family) -> None:
         """Forget a family that nobody holds."""
+        for exact in ("", *family.failed):
+            self.printed -= self._long_verdicts.pop((family, exact), 0)
         alike = self._by_outline[family.outline]
         if isinstance(alike, dict):
             del alike[self._tree_of(family)]
@@ -207,10 +239,8 @@ class Deduplicator:
         if family is None:
             return
         family.running.discard(exact)
-        if verdict["status"] == Status.PASSED:
-            family.passed = verdict
-        elif verdict["status"] != Status.INFRASTRUCTURE_ERROR or broken_tests(verdict) is not None:
-            family.failed[exact] = verdict
+        if verdict["status"] != Status.INFRASTRUCTURE_ERROR or broken_tests(verdict) is not None:
+            self._families.keep(family, exact, verdict)
         self._release(family)
 
     def leave(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from grader.extraction import syntax
@@ -155,19 +155,19 @@ def _without_usage(tree: ast.Module, source: str, entry_point: str) -> str:
 
 def _loaded_at_once(node: ast.stmt) -> set[str]:
     """Names that are read as soon as a statement is met: of a function its decorators, defaults and annotations."""
-    parts: Sequence[ast.expr | None]
+    read: set[str] = set()
+    parts: list[ast.expr | None]
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         given = node.args
         named = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
         annotations = [argument.annotation for argument in named if argument is not None]
         parts = [*node.decorator_list, *given.defaults, *given.kw_defaults, *annotations, node.returns]
     elif isinstance(node, ast.ClassDef):
-        inside = set().union(*map(_loaded_at_once, node.body))
+        read = read.union(*map(_loaded_at_once, node.body))
         parts = [*node.decorator_list, *node.bases, *(keyword.value for keyword in node.keywords)]
-        return inside.union(*map(syntax.loaded_names, parts))
     else:
         return set() if isinstance(node, _DEFINING) else syntax.loaded_names(node)
-    return set().union(*(syntax.loaded_names(part) for part in parts if part is not None))
+    return read.union(*(syntax.loaded_names(part) for part in parts if part is not None))
 
 
 def _is_trial(node: ast.stmt, entry_point: str) -> bool:

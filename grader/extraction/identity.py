@@ -23,6 +23,7 @@ import hashlib
 import keyword
 import marshal
 import re
+import sys
 import unicodedata
 from typing import Any
 
@@ -38,6 +39,9 @@ _BLIND_MODULES = frozenset(_BLIND_MODULE_LIST.split())
 
 Not ``abc`` and ``enum``: both make classes whose attributes' names are computed.
 """
+_BLIND_SUBMODULES = frozenset(("collections.abc", "json.decoder", "json.encoder"))
+_SEEING_MODULES = sys.stdlib_module_names - _BLIND_MODULES
+"""What no attribute may be called: modules hang on the modules that import them, as ``re.enum`` does."""
 
 _REVEALING_NAME_LIST = (
     # builtins that reach source, docstrings or frames, and files, through which anything can be reached
@@ -48,21 +52,27 @@ _REVEALING_NAME_LIST = (
     " threading tokenize traceback tracemalloc types unittest warnings weakref zipimport"
     # the ways into frames, code objects and the list of modules
     " exc_info exception exc_clear last_exc last_traceback last_value settrace setprofile gettrace getprofile"
+    " breakpointhook stderr set_coroutine_origin_tracking_depth get_overloads overload"
     " getrefcount getsizeof getallocatedblocks getunicodeinternedsize monitoring"
     " modules meta_path path_hooks path_importer_cache displayhook excepthook"
     " unraisablehook call_tracing activate_stack_trampoline with_traceback"
     # building an attribute's name out of pieces
-    " attrgetter methodcaller format_map vformat Formatter get_type_hints update_wrapper assigned"
+    " attrgetter methodcaller format_map vformat Formatter get_type_hints update_wrapper assigned attrname"
     # or an attribute of such a name, which then has the interpreter read another one of an object: __match_args__
-    " setattr type metaclass wraps make_dataclass copyreg dispatch_table"
+    " setattr type metaclass wraps make_dataclass copyreg dispatch_table enum IntEnum EnumType"
+    # or has any object count as an instance of one's own class, or copies a docstring into such an instance
+    " abc register Protocol runtime runtime_checkable property staticmethod classmethod cached_property"
     # evaluating a string: singledispatch does with annotations
-    " singledispatch singledispatchmethod ForwardRef _evaluate _eval_type _create_fn addaudithook"
+    " singledispatch singledispatchmethod ForwardRef get_annotations evaluate_forward_ref addaudithook"
 )
 _REVEALING_NAMES = frozenset(_REVEALING_NAME_LIST.split())
-_REVEALING_PREFIX = re.compile(
+_REVEALING_FORM = re.compile(
     r"(?:co|cr|gi|ag|tb)_[a-z]+\Z|f_(?:back|builtins|code|globals|las|line|locals|trace)"
-    r"|_getframe|_current_|_os\Z|_sys\Z"
+    r"|[A-Z]\w*Meta\Z"
+    r"|(?:AsyncGenerator|Cell|Code|Coroutine|Frame|Function|Generator|Lambda|Method|Module|Traceback)Type\Z"
 )
+# What the format of a string may have looked up: ``"{0.gi_frame.f_lineno}".format(g())``.
+_FORMATTED_ATTRIBUTE = re.compile(r"\.\s*(\w+)")
 
 _HARMLESS_DUNDER_LIST = (
     "abs add aenter aexit and anext aiter bool bytes call ceil complex contains copy deepcopy debug"
@@ -101,7 +111,9 @@ _SHAPES: dict[type, tuple[str, tuple[str, ...]]] = {
     for name, cls in vars(ast).items()
     if isinstance(cls, type) and issubclass(cls, ast.AST)
 }
-_CHECKED = (ast.Import, ast.ImportFrom, ast.Attribute, ast.Compare)
+_CHECKED = (ast.Import, ast.ImportFrom, ast.Attribute, ast.Compare, ast.MatchClass)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_DECORATORS = frozenset(("property", "staticmethod", "classmethod"))
 _WITH_UNSEEN_DOCSTRING = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -186,6 +198,8 @@ def _flattened(tree: ast.Module) -> list[Any] | None:
         flat.append(shape[0])
         if kind in _WITH_UNSEEN_DOCSTRING:
             _drop_docstring(item)
+            if kind in _FUNCTIONS:
+                _excuse_decorators(item)
         elif kind in _CHECKED and _may_reveal(item):
             return None
         for field in shape[1]:
@@ -206,13 +220,22 @@ def _may_reveal(node: Any) -> bool:
         for side in (node.left, *node.comparators):
             _excuse_type(side)
         return False
+    if type(node) is ast.MatchClass:
+        return any(name == "format" or _leads_elsewhere(name) for name in node.kwd_attrs)
     if type(node) is ast.Attribute:
         if node.attr == "__name__":
             _excuse_type(node.value)
         if node.attr == "compile" and isinstance(node.value, ast.Name) and node.value.id == "re":
             node.attr = "re.compile"  # so that it is not taken for the builtin; no identifier has a dot
-        return node.attr == "format" and type(node.value) is not ast.Constant
+        if node.attr == "format" and type(node.value) is not ast.Constant:
+            return True
+        return _leads_elsewhere(node.attr)
     return not _shows_nothing(node)
+
+
+def _leads_elsewhere(attribute: str) -> bool:
+    """Whether it may be a module, or what a module keeps to itself; a dunder is looked at with the other words."""
+    return attribute in _SEEING_MODULES or (attribute.startswith("_") and not attribute.endswith("__"))
 
 
 def _excuse_type(node: Any) -> None:
@@ -222,18 +245,36 @@ def _excuse_type(node: Any) -> None:
         node.func.id = "type()"  # no name
 
 
+def _excuse_decorators(function: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    """Let pass ``@property`` and the like; elsewhere one can make a class of them, whose instances have docstrings."""
+    for decorator in function.decorator_list:
+        if isinstance(decorator, ast.Name) and decorator.id in _DECORATORS:
+            decorator.id = f"@{decorator.id}"  # no name
+
+
 def _shows_nothing(node: ast.Import | ast.ImportFrom) -> bool:
     if isinstance(node, ast.Import):
-        return all(alias.name.partition(".")[0] in _BLIND_MODULES for alias in node.names)
-    if node.level or (node.module or "").partition(".")[0] not in _BLIND_MODULES:
+        return all(_is_blind(alias.name) for alias in node.names)
+    if node.level or not _is_blind(node.module or "") or (node.module == "sys" and node.names[0].name == "*"):
         return False
-    return not (node.module == "sys" and any(alias.name == "*" for alias in node.names))
+    return not any(_leads_elsewhere(alias.name) for alias in node.names)
+
+
+def _is_blind(module: str) -> bool:
+    return module in _BLIND_MODULES or module in _BLIND_SUBMODULES
 
 
 def _sees_itself(flat: list[Any]) -> bool:
     words = {item for item in flat if type(item) is str}
     if not _REVEALING_NAMES.isdisjoint(words):
         return True
-    if any("_" in word and _REVEALING_PREFIX.match(word) for word in words):
+    if any(_REVEALING_FORM.match(word) or ("{" in word and _formats_what_reveals(word)) for word in words):
         return True
     return any("__" in word and not _HARMLESS_DUNDERS.issuperset(_DUNDER.findall(word)) for word in words)
+
+
+def _formats_what_reveals(text: str) -> bool:
+    return any(
+        name in _REVEALING_NAMES or _REVEALING_FORM.match(name) or _leads_elsewhere(name)
+        for name in _FORMATTED_ATTRIBUTE.findall(text)
+    )

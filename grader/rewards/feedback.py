@@ -1,20 +1,29 @@
 """What a model may be told of its program, so that it can mend it.
 
-Never in it: an expected value, the source of a test, or an input of a group that the caller did not call visible.
+Never in it: an expected value, the source of a test, or an input of a group that the caller did not call visible. A
+program can put what it is asked, or what a test asks of its answer, into an exception's message or the name of its
+type: these are told of visible groups only, and where it cannot have run, as its text is not valid Python.
 """
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Collection, Mapping
 from reprlib import Repr
 from typing import Any
 
+from grader.extraction.syntax import parse_source
 from grader.rewards.model import Context, VerdictFields
 from grader.status import Status
 from grader.suites.task import FunctionTests, StdioTests
 
 _LINE_CHARACTERS = 200
 _INPUT_CHARACTERS = 500
+_BUILTIN_EXCEPTIONS = frozenset(
+    name
+    for name, value in vars(builtins).items()
+    if isinstance(value, type) and issubclass(value, BaseException)
+)
 
 _SENTENCES: Mapping[Status, str] = {
     Status.PASSED: "The program passed all tests.",
@@ -34,21 +43,33 @@ def feedback_text(verdict: VerdictFields, context: Context, visible_groups: Coll
     """Return a few short lines: what became of the program, its error with the line, and where it first failed.
 
     ``visible_groups`` names the test groups whose inputs the model may see; of the others not even the number of the
-    failing test is told.
+    failing test is told, and of an exception its line, and its type where that is a builtin one.
     """
     status = Status(verdict["status"])
     lines = [_SENTENCES[status]]
     if status in (Status.PASSED, Status.NO_CODE, Status.INFRASTRUCTURE_ERROR):
         return lines[0]
     if verdict["error"]:
-        lines += _error_lines(verdict["error"], context.source)
+        # A program can claim to be invalid once it has read its input.
+        invalid = status is Status.COMPILE_ERROR and parse_source(context.source).tree is None
+        whole = invalid or _failing_group(verdict) in visible_groups
+        lines += _error_lines(verdict["error"], context.source, whole=whole)
     lines += _failing_test(verdict, context, visible_groups)
     return "\n".join(lines)
 
 
-def _error_lines(error: Mapping[str, Any], source: str) -> list[str]:
-    message = _printable(error["message"], _LINE_CHARACTERS)
-    lines = [f"{_printable(error['type'], 100)}: {message}" if message else _printable(error["type"], 100)]
+def _failing_group(verdict: VerdictFields) -> str | None:
+    failing = (
+        name for name, group in verdict["groups"].items() if group and group["first_failed"] is not None
+    )
+    return next(failing, None)
+
+
+def _error_lines(error: Mapping[str, Any], source: str, *, whole: bool) -> list[str]:
+    """``whole``: with the message and the type, whatever they are."""
+    kind = _printable(error["type"], 100)
+    message = _printable(error["message"], _LINE_CHARACTERS) if whole else ""
+    lines = [f"{kind}: {message}" if message else kind] if whole or kind in _BUILTIN_EXCEPTIONS else []
     number, program = error["line"], source.splitlines()
     if number is not None and 1 <= number <= len(program):
         lines.append(f"Line {number}: {_printable(program[number - 1].strip(), _LINE_CHARACTERS)}")
@@ -56,16 +77,14 @@ def _error_lines(error: Mapping[str, Any], source: str) -> list[str]:
 
 
 def _failing_test(verdict: VerdictFields, context: Context, visible: Collection[str]) -> list[str]:
-    for name, group in verdict["groups"].items():
-        if group is None or group["first_failed"] is None:
-            continue
-        if name not in visible:
-            return []
-        index = group["first_failed"]
-        shown = _input_of(context, name, index)
-        told = f"Test {index + 1} of {group['total']} failed."
-        return [told, shown] if shown else [told]
-    return []
+    name = _failing_group(verdict)
+    if name is None or name not in visible:
+        return []
+    group = verdict["groups"][name]
+    index = group["first_failed"]
+    shown = _input_of(context, name, index)
+    told = f"Test {index + 1} of {group['total']} failed."
+    return [told, shown] if shown else [told]
 
 
 def _input_of(context: Context, group_name: str, index: int) -> str:

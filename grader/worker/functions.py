@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from grader.errors import InfrastructureError
+from grader.judge.budget import ReadingBudget
 from grader.judge.compare import FLOAT_ATOL, is_floats, matches
 from grader.judge.stream import AnswerStream, Finding
 from grader.judge.verdict import Ending, GroupOutcome, group_outcomes, status_of_ending
@@ -31,6 +32,13 @@ _REFERENCE_MEMORY, _REFERENCE_ANSWERS = 4 << 30, 1 << 30
 # Bytes of the longest answer that is looked at in full. Longer ones are right only byte for byte: to decode them would
 # take hundreds of megabytes of the worker.
 _LONGEST_DECODED = 16 << 20
+# And of one that is held against a so much shorter expected one that no honest answer is equal to it. The lengths of
+# equal values differ most where numpy's complex 1 stands for True, by a factor of 44. Where a right answer may also
+# hold more values than the expected one, only one that repeats itself for megabytes is longer.
+_TIMES_OURS = 64
+_LEAST_DECODED = 1 << 20
+_LEAST_DECODED_OF_ANY_LENGTH = 4 << 20
+_OF_ANY_LENGTH = frozenset(("set", "not_none", "alternative"))
 _READ_AT_ONCE = 1 << 20
 REFERENCE_TIME_S = 600.0
 
@@ -47,6 +55,7 @@ class FunctionGrading:
     fail_fast: bool
     usage: Usage = field(default_factory=Usage)
     part: Part | None = None
+    reading: ReadingBudget = field(default_factory=ReadingBudget)
 
     def run(self) -> Conversation[list[GroupOutcome | None]]:
         """Run the groups in one process; where it ends early and not ``fail_fast``, the later groups in another."""
@@ -96,9 +105,25 @@ class FunctionGrading:
         return tests, tuple(size for name, size in sizes if name in names)
 
     def _matches(self, test: int, payload: bytes, expected_frame: bytes) -> bool:
-        answer = decode(payload)
-        expected = decode(expected_frame[wire.HEADER.size :])
-        return self._judge(test, answer, expected)
+        if self.reading.used_up:
+            return False
+        ours = expected_frame[wire.HEADER.size :]
+        try:
+            answer = decode(payload)
+        except DecodeError as error:
+            self.reading.take_undecodable(error, len(payload), len(ours))
+            raise
+        right = self._judge(test, answer, decode(ours))
+        self._count(right, answer, len(payload), len(ours))
+        return right
+
+    def _count(self, right: bool, answer: object, length: int, expected_length: int) -> None:
+        """Count an answer that was read, where others follow it. A right one can be hostile where all but None is
+        right: of that, what its hashes cost is counted."""
+        if not right and not self.fail_fast:
+            self.reading.take(answer, length, expected_length)
+        elif right and self.task.comparison.kind == "not_none":
+            self.reading.take(answer, length, length)
 
     def _judge(self, test: int, answer: object, expected: object) -> bool:
         comparison = self.task.comparison
@@ -115,7 +140,7 @@ class FunctionGrading:
         for index in undecided:
             moot = self.fail_fast and failed and index > min(failed)
             finding: Finding | None = Finding.WRONG
-            if not moot and _may_be_equal(stream, index):
+            if not moot and _may_be_equal(stream, index) and not self.reading.used_up:
                 finding = yield from self._second_look(tests[index], stream.expected.frame(index))
             if finding is None:
                 del stream.findings[index]
@@ -138,14 +163,15 @@ class FunctionGrading:
             return Finding.TIMED_OUT
         memory_bytes = self.limits.sample_memory_bytes(self.bundle.peak_memory_bytes)
         limits = replace(self.limits, group_time_s=left_s, memory_bytes=memory_bytes)
-        theirs, done = yield from self._full_answer(self.source, test, limits)
+        most = _LONGEST_DECODED if ours is None else self._longest_decoded(len(ours))
+        theirs, done = yield from self._full_answer(self.source, test, limits, most)
         self.usage.add(done)
         if theirs is None:
             late = status_of_ending(Ending(done.ended)) is Status.TIME_LIMIT
             return Finding.TIMED_OUT if late else Finding.WRONG
         if ours is None:
             ours, done = yield from self._full_answer(
-                self.task.reference, test, self._limits_of_reference(test)
+                self.task.reference, test, self._limits_of_reference(test), _LONGEST_DECODED
             )
             if ours is None and done.ended == "output_limit":
                 return Finding.WRONG  # ours is too long to be looked at, and theirs has another digest
@@ -163,10 +189,26 @@ class FunctionGrading:
     def _full_match(self, test: int, theirs: bytes, ours: bytes) -> bool:
         if theirs == ours:
             return True
-        if max(len(theirs), len(ours)) > _LONGEST_DECODED:
+        if len(ours) > _LONGEST_DECODED or len(theirs) > self._longest_decoded(len(ours)):
             return False
         try:
-            answer, expected = decode(theirs), decode(ours)
+            answer = decode(theirs)
+        except DecodeError as error:
+            self.reading.take_undecodable(error, len(theirs), len(ours))
+            return False
+        right = self._judge_in_full(test, answer, ours)
+        self._count(right, answer, len(theirs), len(ours))
+        return right
+
+    def _longest_decoded(self, ours: int) -> int:
+        """Bytes of the longest answer that is decoded to be held against an expected one of so many."""
+        any_length = self.task.comparison.kind in _OF_ANY_LENGTH
+        least = _LEAST_DECODED_OF_ANY_LENGTH if any_length else _LEAST_DECODED
+        return min(max(least, _TIMES_OURS * ours), _LONGEST_DECODED)
+
+    def _judge_in_full(self, test: int, answer: object, ours: bytes) -> bool:
+        try:
+            expected = decode(ours)
         except DecodeError:
             return False
         comparison = self.task.comparison
@@ -174,7 +216,9 @@ class FunctionGrading:
             return matches(comparison, answer, expected, lambda: self.bundle.arguments(test), FLOAT_ATOL)
         return self._judge(test, answer, expected)
 
-    def _full_answer(self, source: str, test: int, limits: Limits) -> Conversation[tuple[bytes | None, Done]]:
+    def _full_answer(
+        self, source: str, test: int, limits: Limits, most_bytes: int
+    ) -> Conversation[tuple[bytes | None, Done]]:
         """Run one test again with the answer sent whole; None where it did not come, or was too long."""
         received = bytearray()
         payload = function_payload(
@@ -184,7 +228,7 @@ class FunctionGrading:
             payloads=(payload,),
             limits=replace(
                 run_limits(limits, {0: limits.test_time_s(self.bundle.times[test])}),
-                answer_bytes=_LONGEST_DECODED + _READ_AT_ONCE,
+                answer_bytes=most_bytes + _READ_AT_ONCE,
             ),
             group_sizes=(1,),
             on_data=collect_into(received),

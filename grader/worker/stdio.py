@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from grader.judge.stdio import stdout_matches
 from grader.judge.stream import Raised, read_raised
 from grader.judge.verdict import GroupOutcome, error_of_ending, status_of_ending, status_of_raised
 from grader.limits import Limits
 from grader.sandbox.cell import Done
-from grader.sandbox.runner import wire
+from grader.sandbox.runner import pace, wire
 from grader.status import Status
 from grader.suites.task import StdioTest, StdioTests, TestGroup
 from grader.worker.bundle import StdioAnswers
@@ -19,6 +19,8 @@ from grader.worker.requests import Conversation, RunRequest, Usage, collect_into
 
 # Bytes that a whole program's process may say of itself: one frame with an exception. What it prints is its answer.
 _LONGEST_REPORT = 8 * 1024
+_LEAST_IDLE_S = 0.1
+_UNMEASURED_S = 0.25  # a run has used so much before ``pace`` says anything of its processor
 
 
 @dataclass(slots=True)
@@ -46,15 +48,15 @@ class StdioGrading:
         assert isinstance(group.tests, StdioTests)
         tests, passed = group.tests, 0
         first: tuple[Status, int, Raised | None] | None = None
+        left = _TimeLeft(self.limits, self.answers.times[group.name])
         for index, test in enumerate(tests.tests):
-            limit = self.limits.test_time_s(self.answers.times[group.name][index])
-            ran = yield from run_program(self.source, test, self.limits, limit)
+            if left.cpu_s <= 0:
+                first = first or (Status.TIME_LIMIT, index, None)
+                break
+            ran = yield from run_program(self.source, test, left.limits_of(index), left.test_s(index))
             self.usage.add(ran.done)
-            status, error = judge_run(ran, self.limits.memory_bytes)
-            if status is Status.PASSED:
-                expected = self.answers.stdout[group.name][index]
-                if not stdout_matches(tests.comparison, ran.output, expected, tests.atol):
-                    status = Status.WRONG_ANSWER
+            left.take(ran.done)
+            status, error = self._judge(ran, tests, self.answers.stdout[group.name][index])
             passed += status is Status.PASSED
             if status is not Status.PASSED:
                 first = first or (status, index, error)
@@ -63,6 +65,37 @@ class StdioGrading:
         if first is None:
             return GroupOutcome(Status.PASSED, passed, len(tests.tests), None)
         return GroupOutcome(first[0], passed, len(tests.tests), first[1], first[2])
+
+    def _judge(self, ran: ProgramRun, tests: StdioTests, expected: str) -> tuple[Status, Raised | None]:
+        status, error = judge_run(ran, self.limits.memory_bytes)
+        if status is Status.PASSED and not stdout_matches(tests.comparison, ran.output, expected, tests.atol):
+            return Status.WRONG_ANSWER, None
+        return status, error
+
+
+class _TimeLeft:
+    """What is left of a group's time: each of its tests is a run with limits of its own."""
+
+    def __init__(self, limits: Limits, reference_s: Sequence[float]) -> None:
+        self._limits, self._reference_s = limits, reference_s
+        self.cpu_s = self.idle_s = limits.whole_group_time_s(sum(reference_s))
+
+    def take(self, done: Done) -> None:
+        """Count a run, in CPU seconds of a processor at its fastest, as the limits are. How slow it was is not known of
+        a short run: it may have been as slow as a processor is ever taken to be."""
+        slowness = pace.MOST if done.cpu_s < _UNMEASURED_S else done.slowness
+        self.cpu_s -= done.cpu_s / max(slowness, 1.0)
+        self.idle_s -= done.idle_s
+
+    def test_s(self, index: int) -> float:
+        """CPU seconds that a test may still use."""
+        return min(self._limits.test_time_s(self._reference_s[index]), self.cpu_s)
+
+    def limits_of(self, index: int) -> Limits:
+        """The limits of a test: its idle time is what is left, and never 0. Who only waited for a disk has used idle
+        time up, too, and a run ends for it only when it is seen asleep."""
+        idle_s = self._limits.idle_s or self._limits.test_time_s(self._reference_s[index])
+        return replace(self._limits, idle_s=min(idle_s, max(self.idle_s, _LEAST_IDLE_S)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,44 @@ def test_what_can_behave_differently_differs(one, other):
         "class C(metaclass=m): pass",
         "import copy\ncopy.copyreg.pickle(C, reducer)",
         "import sys\nsys.addaudithook(print)",
+        "x = '{0.gi_frame.f_lineno}'.format(f())",
+        "x = 'line {a[0].cr_frame}'.format(a=[f()])",
+        "x = '{0._overload_registry}'.format(typing)",
+        "x = '{0.modules}'.format(sys)",
+        "x = '{0.inspect}'.format(dataclasses)",
+        "match '{0.gi_' + 'frame}':\n case object(format=g): pass",
+        "import typing\nx = typing.get_overloads(f)",
+        "import typing\nx = typing._overload_registry",
+        "from typing import _overload_registry as x",
+        "import typing\nmatch typing:\n case object(_overload_registry=x): pass",
+        "import typing\nself = typing\nx = self._overload_registry",
+        "import sys\nsys.stderr = W()",
+        "from sys import stderr as s",
+        "import sys\nsys.breakpointhook()",
+        "import sys\nsys.set_coroutine_origin_tracking_depth(1)",
+        "import typing\nC = typing.ABCMeta('C', (), {'__match_' + 'args__': ('__do' + 'c__',)})",
+        "from numbers import ABCMeta as M",
+        "import typing\nC = typing.NamedTupleMeta('C', b, d)",
+        "import dataclasses\nx = dataclasses.abc",
+        "from collections import abc",
+        "import collections._collections_abc",
+        "import collections\nx = collections._collections_abc",
+        "import typing\nclass C(N, typing.Hashable): pass\nC.register(F)",
+        "import typing\n@typing.runtime_checkable\nclass C(B): pass",
+        "import dataclasses\nx = dataclasses.FunctionType",
+        "import re\nE = re.enum.Flag('E', d)",
+        "import calendar\nE = calendar.IntEnum('E', d)",
+        "import re\nx = re._compiler",
+        "import re._compiler",
+        "from json.tool import *\nx = argparse",
+        "class P(property): pass",
+        "class S(staticmethod): pass",
+        "x = classmethod(f)",
+        "c.attrname = '__do' + 'c__'",
+        "import pydoc",
+        "import faulthandler",
+        "import tracemalloc",
+        "import sys\nsys.unraisablehook = print",
     ],
 )
 def test_a_program_that_could_see_itself_is_only_itself(line):
@@ -129,6 +167,21 @@ def test_a_program_that_could_see_itself_is_only_itself(line):
     "line", ["x = type(x) is int", "x = 1 < 2 == type(x)", "x = type(x).__name__", "y = type(x) != type(y)"]
 )
 def test_a_type_that_is_compared_or_named_shows_nothing(line):
+    assert program_identity(line + "\n") == program_identity(line + "  # comment\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x = '{0.name} {}, {1[key]:>8.3f}. What a format'.format(a, b)",
+        "from collections.abc import Iterable",
+        "class C:\n @property\n def p(self): return 1\n @staticmethod\n def s(): pass",
+        "class C:\n @classmethod\n def c(cls): pass",
+        "x = '{a. b}'",
+        "import json.decoder",
+    ],
+)
+def test_what_shows_nothing_does_not_end_it(line):
     assert program_identity(line + "\n") == program_identity(line + "  # comment\n")
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grader import dedupe
-from grader.dedupe import grade_once
+from grader.dedupe import Deduplicator, Families, grade_once
 from grader.extraction import program_identity
 from grader.worker.program import Program
 
@@ -25,8 +25,9 @@ ODD = ["", "\ud800", "a\0b"]
 class FakeEngine:
     """Grades with a window of running programs; loses some; yields in random order."""
 
-    def __init__(self, seed=0, window=3, losses=(), loss="CellLostError"):
+    def __init__(self, seed=0, window=3, losses=(), loss="CellLostError", printed=""):
         self.loss = loss
+        self.printed = printed
         self.ran = []
         self.rounds = 0
         self.losses = set(losses)
@@ -52,6 +53,7 @@ class FakeEngine:
             "sample_id": program.sample_id,
             "status": status,
             "error": error,
+            "stdout_tail": self.printed,
             "extraction": program.how,
             "cached": False,
         }
@@ -135,6 +137,62 @@ def test_programs_are_parsed_only_where_others_have_the_same_outline(monkeypatch
     alone, first, again, reversed_ = "a = b", "c = d # 1", "c = d # 2", "d = c"
     graded(FakeEngine(), programs([alone, first, first, again, reversed_]))
     assert sorted(parsed) == sorted([first, again, reversed_])
+
+
+def printing(number, status="wrong_answer", characters=2000):
+    return {
+        "sample_id": str(number),
+        "status": status,
+        "error": None,
+        "stdout_tail": "x" * characters,
+        "extraction": None,
+    }
+
+
+@pytest.mark.parametrize("status", ["passed", "wrong_answer"])
+def test_only_the_latest_of_verdicts_with_much_printed_text_are_kept(status):
+    families = Families(most_printed=10_000)
+    dedupe = Deduplicator(families=families)
+    for number in range(20):
+        given = Program("T/0", str(number), f"x{number} = 1")
+        (identity,) = dedupe.identify([given])
+        dedupe.admit(given, identity)
+        assert dedupe.runnable.popleft() is given
+        dedupe.settle(printing(number, status))
+    copied = []
+    for number in range(20):
+        again = Program("T/0", f"again {number}", f"x{number} = 1")
+        (identity,) = dedupe.identify([again])
+        dedupe.admit(again, identity)
+        copied += [number] * len(dedupe.copies)
+        dedupe.copies.clear()
+    assert copied == [15, 16, 17, 18, 19]
+    dedupe.leave()
+    assert len(families) == 0
+    assert families.printed == 0
+
+
+def test_all_verdicts_with_little_printed_text_are_kept():
+    engine = FakeEngine(printed="x" * 100)
+    graded(engine, programs([f"x{number} = 1" for number in range(20)] * 2))
+    assert len(engine.ran) == 20
+
+
+@given(st.lists(st.sampled_from(PASSING + FAILING), max_size=25), st.integers(0, 5), st.integers(0, 6000))
+def test_each_sample_gets_its_verdict_however_few_are_kept(sources, seed, most_printed):
+    engine = FakeEngine(seed, printed="x" * 2000)
+    families = Families(most_printed=most_printed)
+    dedupe, verdicts = Deduplicator(families=families), []
+    given_programs = programs(sources)
+    for program, identity in zip(given_programs, dedupe.identify(given_programs), strict=True):
+        dedupe.admit(program, identity)
+    while dedupe.runnable:
+        verdict = engine.verdict(dedupe.runnable.popleft())
+        dedupe.settle(verdict)
+        verdicts += [verdict, *dedupe.copies]
+        dedupe.copies.clear()
+    assert sorted(verdict["sample_id"] for verdict in verdicts) == sorted(p.sample_id for p in given_programs)
+    assert dedupe.waiting == 0
 
 
 def test_programs_are_pulled_lazily():

@@ -28,12 +28,33 @@ def verdict(status, error=None, **first_failed):
 
 def test_an_error_is_told_with_its_line():
     error = {"type": "AttributeError", "message": "'int' object has no attribute 'undefined'", "line": 2}
-    text = feedback_text(verdict("runtime_error", error, base=0), Context(task=TASK, source=SOURCE))
-    assert text.splitlines() == [
+    text = feedback_text(verdict("runtime_error", error, base=0), Context(task=TASK, source=SOURCE), ["base"])
+    assert text.splitlines()[:3] == [
         "The program failed with an error while it ran.",
         "AttributeError: 'int' object has no attribute 'undefined'",
         "Line 2: return x.undefined()",
     ]
+
+
+@pytest.mark.parametrize("status", ["runtime_error", "compile_error", "security_violation"])
+def test_a_program_cannot_tell_what_a_hidden_group_asked_of_it(status):
+    context = Context(task=TASK, source=SOURCE)
+    error = {"type": "ValueError", "message": "hidden input: 123456", "line": 2}
+    failed = verdict(status, error, plus=0)
+    assert feedback_text(failed, context, ["base"]).splitlines()[1:] == [
+        "ValueError",
+        "Line 2: return x.undefined()",
+    ]
+    assert "ValueError: hidden input: 123456" in feedback_text(failed, context, ["plus"])
+    named = verdict(status, {"type": "Asked123456", "message": "", "line": None}, plus=0)
+    assert "123456" not in feedback_text(named, context, ["base"])
+    assert "Asked123456" in feedback_text(named, context, ["plus"])
+
+
+def test_why_a_program_is_not_valid_is_told_whatever_is_hidden():
+    error = {"type": "SyntaxError", "message": "'(' was never closed", "line": 1}
+    text = feedback_text(verdict("compile_error", error, base=0), Context(task=TASK, source="def f(:"))
+    assert text.splitlines()[1:] == ["SyntaxError: '(' was never closed", "Line 1: def f(:"]
 
 
 def test_inputs_are_shown_of_visible_groups_only():

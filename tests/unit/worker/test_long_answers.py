@@ -8,15 +8,17 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
+import numpy
 import pytest
 
 from grader.errors import InfrastructureError
-from grader.judge.stream import Finding
+from grader.judge.stream import AnswerStream, Expected, Finding
 from grader.limits import Limits
 from grader.sandbox.cell import Done
 from grader.sandbox.runner import wire
 from grader.sandbox.runner.encoding import encode
 from grader.suites.task import Comparison, Task
+from grader.worker import functions
 from grader.worker.functions import FunctionGrading
 
 DIGEST = wire.frame(wire.DIGEST, wire.DIGEST_BODY.pack(8 << 20, b"d" * 32))
@@ -83,6 +85,50 @@ def test_a_short_expected_answer_is_not_asked_for_again():
     assert looked_at(program, frame=expected) == (None, ["program"])
     assert looked_at(program, frame=wire.frame(wire.VALUE, encode([1]))) == (Finding.WRONG, ["program"])
     assert looked_at(program, frame=wire.frame(wire.VALUE, encode(True)), kind="not_none")[0] is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "bytes_", "expected", "is_decoded"),
+    [
+        ("exact", 1 << 20, [1], True),
+        ("exact", (1 << 20) + 1, [1], False),
+        ("evalplus", (1 << 20) + 1, [1], False),
+        ("set", (1 << 20) + 1, [1], True),  # the same element again and again
+        ("not_none", (4 << 20) + 1, True, False),
+        ("exact", (1 << 20) + 1, [1] * 5000, True),  # in numpy's numbers it would be 160 KiB
+    ],
+)
+def test_an_answer_far_longer_than_the_expected_one_is_not_decoded(
+    kind, bytes_, expected, is_decoded, monkeypatch
+):
+    decoded = []
+    monkeypatch.setattr(functions, "decode", lambda data: decoded.append(data) or len(data))
+    answer = b"[" + struct.pack("<I", bytes_ - 5) + b"N" * (bytes_ - 5)
+    frame = wire.frame(wire.VALUE, encode(expected))
+    assert looked_at({"program": (answer, "exited")}, frame=frame, kind=kind)[0] is Finding.WRONG
+    assert (answer in decoded) is is_decoded
+
+
+def test_the_longest_equal_answer_is_decoded():
+    answer, expected = encode([numpy.complex128(1)] * 30_000), encode([True] * 30_000)
+    assert len(answer) > 1 << 20
+    frame = wire.frame(wire.VALUE, expected)
+    assert looked_at({"program": (answer, "exited")}, frame=frame)[0] is None
+
+
+def test_a_sample_whose_wrong_answers_took_long_enough_is_not_looked_at_again():
+    task = Task("long", "", "solve", "reference", (), Comparison("exact"))
+    grading = FunctionGrading(task, OneTest(), "program", ["base"], Limits(), False)
+    grading.reading.used_up = True
+    stream = AnswerStream(
+        expected=Expected(wire.frame(wire.VALUE, encode(1)), [0, 10]),
+        matches=lambda _test, _payload: False,
+        fail_fast=False,
+        findings={0: Finding.UNDECIDED},
+    )
+    with pytest.raises(StopIteration):
+        next(grading._decide_long_answers(stream, [0]))
+    assert stream.findings == {0: Finding.WRONG}
 
 
 @pytest.mark.parametrize(
