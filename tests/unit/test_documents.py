@@ -296,6 +296,7 @@ def test_numbers():
     from grader.limits import GIB, MIB, Limits
     from grader.samples import MAX_LINE_BYTES
     from grader.server import bodies, idempotency, models, protocol
+    from grader.server.jobs import database, retention
     from grader.server.jobs.records import Bounds
     from grader.server.jobs.runner import RunnerSettings
     from grader.server.settings import ServerSettings
@@ -331,6 +332,9 @@ def test_numbers():
             f"| what the jobs of one tenant may take | {jobs.tenant_bytes // GIB} GiB |",
             f"Running jobs keep up to {running.most_unrecorded:,} verdicts in memory",
             f"not been heard of for {running.lease_s:g} s",
+            f"up to {sum(database._POOL[name] for name in ('pool_size', 'max_overflow'))} connections, "
+            f"{database._CLIENT_THREADS} of them for what clients ask",
+            f"counting {retention._ROW_BYTES} bytes more for the row of each",
             f"1 to {idempotency.MAX_KEY_CHARACTERS} visible ASCII characters",
             f"known for {jobs.key_s / 3600:g} hours",
             f"up to {idempotency.DEFAULT_MAX_ANSWER_BYTES // MIB} MiB each and {jobs.answer_bytes // GIB} GiB in all",

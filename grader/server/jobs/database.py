@@ -28,7 +28,17 @@ BUSY_TIMEOUT_S = 5.0
 SILENT_S = 120.0
 _LOCK_PATIENCE_S = 10.0
 _SCHEMA_LOCK = 0x67726164  # any number that all replicas agree on
-_THREADS = 4
+# Those who read jobs and verdicts, however many, cannot hold up the work on jobs or have its leases run out.
+_CLIENT_THREADS = 4
+_RUNNER_THREADS = 6  # claims, records, renewals, the sweep, and two for what the jobs under way ask
+# Threads that are not the database's recount the verdicts of jobs that are resumed, each for a moment.
+_MORE_CONNECTIONS = 6
+# A connection for every thread: none waits for another's.
+_POOL = {
+    "pool_size": _CLIENT_THREADS + _RUNNER_THREADS,
+    "max_overflow": _MORE_CONNECTIONS,
+    "pool_timeout": 30,
+}
 _PAGES_AT_ONCE = 2000
 _WRITES = "grader_writes"
 
@@ -59,20 +69,30 @@ class Database:
         self._engine: Engine | None = None
         self._abandoned = False
         self._open: set[Any] = set()  # connections to a server, as its driver has them
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="grader-jobs")
+        self._for_clients = ThreadPoolExecutor(_CLIENT_THREADS, thread_name_prefix="grader-jobs-clients")
+        self._for_runner = ThreadPoolExecutor(_RUNNER_THREADS, thread_name_prefix="grader-jobs-runner")
 
     async def ask(
         self, function: Callable[_Given, _Result], *args: _Given.args, **kwargs: _Given.kwargs
     ) -> _Result:
-        """Call a function that blocks on this database in one of its threads.
+        """Call a function that blocks on this database, for a client, in one of its threads.
 
         Where the caller is cancelled meanwhile, the function goes on to its end all the same. Raises
         StoreUnavailableError where a server stays silent.
         """
+        return await self._called(self._for_clients, functools.partial(function, *args, **kwargs))
+
+    async def ask_as_runner(
+        self, function: Callable[_Given, _Result], *args: _Given.args, **kwargs: _Given.kwargs
+    ) -> _Result:
+        """Do what :meth:`ask` does in threads, and with connections, that no client takes up."""
+        return await self._called(self._for_runner, functools.partial(function, *args, **kwargs))
+
+    async def _called(self, threads: ThreadPoolExecutor, function: Callable[[], _Result]) -> _Result:
         loop = asyncio.get_running_loop()
         patience = loop.call_later(self._silent_s, self._hang_up)
         try:
-            return await loop.run_in_executor(self._threads, functools.partial(function, *args, **kwargs))
+            return await loop.run_in_executor(threads, function)
         finally:
             patience.cancel()
 
@@ -112,7 +132,8 @@ class Database:
 
     def close(self) -> None:
         """Wait for what is under way, close every connection and let other processes have the file."""
-        self._threads.shutdown()
+        self._for_clients.shutdown()
+        self._for_runner.shutdown()
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
@@ -123,8 +144,10 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection that sees one state of the database. Raises StoreUnavailableError."""
-        with _as_unavailable(), self._connected().connect() as connection:
-            yield connection
+        with _as_unavailable(), self._connected().connect() as connected:
+            # By itself, each statement of a transaction on PostgreSQL sees a state of its own.
+            options = {"isolation_level": "REPEATABLE READ"} if self.is_shared else {}
+            yield connected.execution_options(**options)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -159,7 +182,7 @@ class Database:
         return self._engine
 
     def _sqlite(self) -> Engine:
-        engine = sa.create_engine(self.url, connect_args={"timeout": self._busy_timeout_s}, pool_timeout=30)
+        engine = sa.create_engine(self.url, connect_args={"timeout": self._busy_timeout_s}, **_POOL)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -169,6 +192,7 @@ class Database:
             engine = sa.create_engine(
                 self.url.set(drivername="postgresql+psycopg"),
                 pool_pre_ping=True,
+                **_POOL,
                 connect_args={
                     "connect_timeout": 5,
                     "options": "-c statement_timeout=60000 -c lock_timeout=10000 -c synchronous_commit=on",
@@ -188,6 +212,8 @@ class Database:
             if self.is_shared:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
             tables.metadata.create_all(connection)
+            for index in tables.keys.indexes:  # one may have come later than the table
+                index.create(connection, checkfirst=True)
             found = connection.execute(sa.select(tables.schema_version.c.version)).scalar()
             if found is None:
                 connection.execute(tables.schema_version.insert().values(version=tables.SCHEMA_VERSION))

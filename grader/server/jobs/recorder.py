@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from weakref import WeakValueDictionary
+from collections.abc import Callable, Sequence
 
 from grader.server.jobs.database import Database
 from grader.server.jobs.errors import StoreUnavailableError
@@ -21,14 +20,23 @@ class LeaseLostError(Exception):
 
 class Recorder:
     """Takes verdicts and records them in groups. Where the database cannot be used, it tries until it can: verdicts
-    wait, up to ``most_waiting``, and then those who bring more wait as well.
+    wait, up to ``most_waiting``, and then those who bring more wait as well. ``tell`` is given the id of each job of
+    which more is recorded.
     """
 
     def __init__(
-        self, database: Database, leases: Leases, *, group_s: float, most_waiting: int, retry_s: float
+        self,
+        database: Database,
+        leases: Leases,
+        *,
+        tell: Callable[[str], None],
+        group_s: float,
+        most_waiting: int,
+        retry_s: float,
     ) -> None:
         self._database = database
         self._leases = leases
+        self._tell = tell
         self._group_s = group_s
         self._most_waiting = most_waiting
         self._retry_s = retry_s
@@ -38,8 +46,6 @@ class Recorder:
         self._closing = False
         self._wake = asyncio.Event()
         self._recorded = asyncio.Event()
-        # Held by those who wait for them.
-        self._followers: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
 
     async def put(self, lease: Lease, entry: Entry) -> None:
         """Take a verdict; waits where too many are unrecorded. Raises LeaseLostError."""
@@ -58,19 +64,6 @@ class Recorder:
         if lease.lost:
             raise LeaseLostError
 
-    def change(self, job_id: str) -> asyncio.Event:
-        """Return an event that is set when more of a job is recorded, or it ends, on this server."""
-        event = self._followers.get(job_id)
-        if event is None:
-            event = self._followers[job_id] = asyncio.Event()
-        return event
-
-    def announce(self, job_id: str) -> None:
-        """Wake those who follow a job."""
-        follower = self._followers.pop(job_id, None)
-        if follower is not None:
-            follower.set()
-
     async def run(self) -> None:
         """Record what comes, until :meth:`close`.
 
@@ -86,7 +79,7 @@ class Recorder:
             recorded, self._recorded = self._recorded, asyncio.Event()
             recorded.set()
             for lease, _ in groups:
-                self.announce(lease.job.id)
+                self._tell(lease.job.id)
 
     def close(self) -> None:
         """Have :meth:`run` record what waits, in one attempt, and end.
@@ -105,7 +98,7 @@ class Recorder:
     async def _record(self, groups: Sequence[tuple[Lease, list[Entry]]]) -> None:
         while groups:
             try:
-                return await self._database.ask(self._leases.record, groups)
+                return await self._database.ask_as_runner(self._leases.record, groups)
             except StoreUnavailableError as error:
                 _log.warning("%d jobs' verdicts are not recorded yet: %s", len(groups), error)
                 if self._closing:

@@ -17,7 +17,7 @@ class Bounds:
     ``finished_s``: seconds that a finished job is kept. ``finished_jobs``: finished jobs of one tenant that are kept.
     ``tenant_bytes``: what one tenant's jobs may take; finished ones make room, the oldest first, and a new one is
     refused where the unfinished alone take that much. ``unfinished_jobs``: of one tenant. ``key_s``: seconds that an
-    idempotency key is known. ``answer_bytes``: what the kept answers of all keys may take.
+    idempotency key is known. ``answer_bytes``: what the kept answers of all keys may take, with their rows.
     """
 
     finished_s: float = 7 * 86_400.0
@@ -64,6 +64,19 @@ class Job:
     finished_at: float | None
     summary: str | None
     failure: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Some of a job's verdicts as NDJSON, and what was true of the job in the same state of the database.
+
+    ``count``: how many verdicts they are. ``has_more``: whether others are recorded after them.
+    """
+
+    text: bytes
+    count: int
+    has_more: bool
+    is_finished: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,11 @@ from grader.server.batches import Owner
 from grader.server.bodies import parsed, read_body
 from grader.server.idempotency import HEADER, fingerprint, key_given
 from grader.server.jobs.errors import StoreUnavailableError, no_such_job
+from grader.server.jobs.followers import Following
 from grader.server.jobs.models import JobAnswer, JobsAnswer
-from grader.server.jobs.records import Job, NewJob
-from grader.server.jobs.runner import JobRunner
-from grader.server.jobs.store import FINISHED, ID_CHARACTERS
+from grader.server.jobs.records import Job, Look, NewJob
+from grader.server.jobs.runner import LINES_AT_ONCE, JobRunner
+from grader.server.jobs.store import ID_CHARACTERS
 from grader.server.jobs.work import outlined, owner_to_json
 from grader.server.models import GradeRequest
 from grader.server.openapi import PROBLEMS_OF_BODIES, PROBLEMS_OF_READING, asks_caller, problems, takes
@@ -30,7 +31,6 @@ from grader.server.service import Service, service_of
 from grader.server.streams import NDJSON
 
 SHARED_NAME = "jobs"
-_LINES_AT_ONCE = 500
 _MOST_INTEGER = 2**31 - 1
 _ID = re.compile(rf"[0-9a-f]{{{ID_CHARACTERS}}}")
 
@@ -128,9 +128,7 @@ async def verdicts(
     # Before the answer begins: afterwards, what goes wrong can only break it off.
     first = None
     if _ID.fullmatch(job_id):
-        first = await _asked(
-            runner, runner.store.verdict_lines, tenant, job_id, after=after, limit=_LINES_AT_ONCE
-        )
+        first = await _asked(runner, runner.store.look, tenant, job_id, after=after, limit=LINES_AT_ONCE)
     if first is None:
         raise no_such_job()
     return StreamingResponse(_lines(service, tenant, job_id, after, wait, first), media_type=NDJSON)
@@ -147,40 +145,37 @@ async def delete(request: Request, caller: AnyCaller, job_id: str) -> Response:
 
 
 async def _lines(
-    service: Service, tenant: str, job_id: str, after: int, wait: bool, first: list[str]
-) -> AsyncIterator[str]:
+    service: Service, tenant: str, job_id: str, after: int, wait: bool, look: Look
+) -> AsyncIterator[bytes]:
     runner = _runner(service)
-    after += len(first)
-    if first:
-        yield _text(first)
-    if not wait and len(first) < _LINES_AT_ONCE:
-        return
+    following = runner.followers.of(job_id)
+    news = None  # of what came since the look; nobody knows for the first
     while True:
-        change = runner.change(job_id)
+        after += look.count
+        if look.text:
+            yield look.text
+        if not look.has_more:
+            if not wait or service.draining or look.is_finished:
+                return
+            if news is not None:
+                await following.wait(news)
+        news = following.news()
+        found = await _look_again(service, following, tenant, after, wait)
+        if found is None:
+            return  # it was deleted meanwhile
+        look = found
+
+
+async def _look_again(
+    service: Service, following: Following, tenant: str, after: int, wait: bool
+) -> Look | None:
+    while True:
         try:
-            job = await runner.database.ask(runner.store.get, tenant, job_id)
-            lines = await runner.database.ask(
-                runner.store.verdict_lines, tenant, job_id, after=after, limit=_LINES_AT_ONCE
-            )
+            return await following.look(tenant, after)
         except StoreUnavailableError:
             if not wait or service.draining:
                 raise  # the stream breaks off, which a client can tell from an end
-            await asyncio.sleep(runner.settings.retry_s)
-            continue
-        if job is None or lines is None:
-            return  # it was deleted meanwhile
-        if lines:
-            after += len(lines)
-            yield _text(lines)
-        if len(lines) == _LINES_AT_ONCE:
-            continue
-        if not wait or service.draining or job.state in FINISHED:
-            return
-        await runner.changed(change)
-
-
-def _text(lines: list[str]) -> str:
-    return "".join(f"{line}\n" for line in lines)
+            await asyncio.sleep(_runner(service).settings.retry_s)
 
 
 def _outline(service: Service, owner: Owner, body: bytes) -> Batch:

@@ -64,7 +64,7 @@ class JobRun:
         self._work = await self._read()
         self._tally = self._work.tally()
         samples = self._lease.job.samples
-        recorded = await self._database.ask(self._leases.recorded, self._lease)
+        recorded = await self._database.ask_as_runner(self._leases.recorded, self._lease)
         done, stamp = await asyncio.to_thread(recount, self._tally, recorded, samples)
         self._stamp = stamp or {}
         # Windows are taken from the end.
@@ -79,7 +79,7 @@ class JobRun:
         return await self._summary()
 
     async def _read(self) -> Work:
-        body = await self._database.ask(self._leases.request, self._lease)
+        body = await self._database.ask_as_runner(self._leases.request, self._lease)
         if body is None:
             raise LeaseLostError
         job = self._lease.job

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,9 +16,10 @@ from pydantic import ValidationError
 from grader.errors import InputError
 from grader.server.jobs.database import SILENT_S, Database
 from grader.server.jobs.errors import StoreUnavailableError
+from grader.server.jobs.followers import Followers
 from grader.server.jobs.leases import Leases
 from grader.server.jobs.recorder import LeaseLostError, Recorder
-from grader.server.jobs.records import Bounds, Lease
+from grader.server.jobs.records import Bounds, Lease, Look
 from grader.server.jobs.retention import sweep
 from grader.server.jobs.run import JobRun
 from grader.server.jobs.store import JobStore
@@ -28,6 +28,7 @@ from grader.server.service import Service
 from grader.server.suites import SuiteNotHereError
 from grader.telemetry.logs import bound
 
+LINES_AT_ONCE = 500
 _MOST_FAILURES = 3
 _LAST_WORDS_S = 10.0  # for a database server that does not answer, when the service stops
 _MOST_REMEMBERED = 10_000  # other replicas finish jobs that were accepted here, too
@@ -71,18 +72,21 @@ class JobRunner:
         self.database = database
         self.settings = settings
         self.store = JobStore(database, settings.bounds)
+        self.followers = Followers(self._look, poll_s=settings.poll_s)
         self._service = service
         self._leases = Leases(database, secrets.token_hex(16), lease_s=self.settings.lease_s)
         self._recorder = Recorder(
             database,
             self._leases,
+            tell=self.followers.tell,
             group_s=self.settings.group_s,
             most_waiting=self.settings.most_unrecorded,
             retry_s=self.settings.retry_s,
         )
         self._running: dict[str, asyncio.Task[None]] = {}
         self._tenants: dict[str, str] = {}  # of what is running
-        self._failures: Counter[str] = Counter()
+        # How often in a row a job has broken off, and how many verdicts it had the last time.
+        self._failures: dict[str, tuple[int, int]] = {}
         # Jobs whose suite is not on this server, and when to try each again, on the monotonic clock.
         self._put_aside: dict[str, float] = {}
         # When a job was accepted, on the monotonic clock: one that is set while it waits does not change its deadline.
@@ -98,7 +102,7 @@ class JobRunner:
         Raises InputError where the database is not one that can be used, StoreUnavailableError where it is not there.
         """
         await asyncio.to_thread(self.database.open)
-        await self.database.ask(self._leases.take_over)
+        await self.database.ask_as_runner(self._leases.take_over)
         self._recording = asyncio.create_task(self._recorder.run())
         self._loops = [asyncio.create_task(loop) for loop in (self._claim(), self._renew(), self._sweep())]
 
@@ -122,7 +126,7 @@ class JobRunner:
             self._recorder.close()
             await self._recording
             with suppress(StoreUnavailableError):
-                await self.database.ask(self._leases.release)
+                await self.database.ask_as_runner(self._leases.release)
         await asyncio.to_thread(self.database.close)
 
     def accepted(self, job_id: str) -> None:
@@ -138,16 +142,11 @@ class JobRunner:
         task = self._running.get(job_id)
         if task is not None:
             task.cancel()
-        self._recorder.announce(job_id)
+        self.followers.tell(job_id, is_end=True)
         self._sweep_now.set()
 
-    def change(self, job_id: str) -> asyncio.Event:
-        """Return an event that is set when more of a job is recorded, or it ends, on this server."""
-        return self._recorder.change(job_id)
-
-    async def changed(self, event: asyncio.Event) -> None:
-        """Wait until ``event`` (of :meth:`change`), or for ``poll_s``: another replica may have the job."""
-        await _wait(event, self.settings.poll_s)
+    async def _look(self, tenant: str, job_id: str, after: int) -> Look | None:
+        return await self.database.ask(self.store.look, tenant, job_id, after=after, limit=LINES_AT_ONCE)
 
     async def _claim(self) -> None:
         while True:
@@ -163,7 +162,7 @@ class JobRunner:
         """
         is_full = len(self._running) >= self.settings.jobs_at_once
         served = tuple(set(self._tenants.values())) if is_full else ()
-        lease = await self.database.ask(self._leases.claim, self._not_to_claim(), served)
+        lease = await self.database.ask_as_runner(self._leases.claim, self._not_to_claim(), served)
         if lease is None:
             return False
         job = lease.job
@@ -183,7 +182,7 @@ class JobRunner:
             await asyncio.sleep(self.settings.lease_s / 3)
             ids = tuple(self._running)
             with _going_on("the leases of jobs cannot be renewed"):
-                held = await self.database.ask(self._leases.renew, ids)
+                held = await self.database.ask_as_runner(self._leases.renew, ids)
                 for job_id in ids:
                     if job_id not in held and job_id in self._running:
                         self._running[job_id].cancel()
@@ -192,7 +191,7 @@ class JobRunner:
         while True:
             self._sweep_now.clear()
             with _going_on("old jobs cannot be removed"):
-                await self.database.ask(sweep, self.database, self.settings.bounds)
+                await self.database.ask_as_runner(sweep, self.database, self.settings.bounds)
             await _wait(self._sweep_now, self.settings.sweep_s)
 
     async def _work_on(self, lease: Lease) -> None:
@@ -229,7 +228,7 @@ class JobRunner:
             await self._let_go(lease, counts=True)
         finally:
             del self._running[job_id], self._tenants[job_id]
-            self._recorder.announce(job_id)
+            self.followers.tell(job_id, is_end=True)
             self._wake.set()
 
     async def _set_aside(self, lease: Lease, why: str) -> None:
@@ -241,16 +240,24 @@ class JobRunner:
         await self._insist(self._leases.release, lease.job.id, why)
 
     async def _let_go(self, lease: Lease, *, counts: bool = False) -> None:
-        """Give up a job, to be claimed again after a moment; one that breaks off again and again has failed."""
+        """Give up a job, to be claimed again after a moment; one that breaks off again and again, and has not a verdict
+        more each time, has failed.
+        """
         lease.lost = True  # what still waits to be recorded is not
-        self._failures[lease.job.id] += counts
-        if self._failures[lease.job.id] >= _MOST_FAILURES:
+        if counts and self._broke_off(lease) >= _MOST_FAILURES:
             del self._failures[lease.job.id]
             said = "an error inside the grader; whoever runs the service finds it in the log"
             await self._insist(self._leases.fail, lease.job.id, said)
             return
         await asyncio.sleep(self.settings.retry_s)
         await self._insist(self._leases.release, lease.job.id)
+
+    def _broke_off(self, lease: Lease) -> int:
+        """Count how often a job has broken off since it was last known to come further."""
+        times, recorded = self._failures.get(lease.job.id, (0, 0))
+        times = 1 if lease.recorded > recorded else times + 1
+        self._failures[lease.job.id] = (times, lease.recorded)
+        return times
 
     async def _finish(
         self,
@@ -269,7 +276,7 @@ class JobRunner:
     ) -> _Result:
         while True:
             try:
-                return await self.database.ask(function, *args, **kwargs)
+                return await self.database.ask_as_runner(function, *args, **kwargs)
             except StoreUnavailableError:
                 await asyncio.sleep(self.settings.retry_s)
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from grader.server.jobs.database import Database
 from grader.server.jobs.errors import job_gone, key_reused, too_much_kept
-from grader.server.jobs.records import Bounds, Job, NewJob
+from grader.server.jobs.records import Bounds, Job, Look, NewJob
 from grader.server.jobs.tables import jobs, keys, requests, verdicts
 
 JOBS_ROUTE = "jobs"
@@ -83,11 +83,12 @@ class JobStore:
             rows = connection.execute(query.order_by(jobs.c.id.desc()).limit(limit))
             return [job_from(row) for row in rows.mappings()]
 
-    def verdict_lines(self, tenant: str, job_id: str, *, after: int, limit: int) -> list[str] | None:
-        """Return the verdicts after the first ``after``, as JSON, in the order in which they were recorded.
+    def look(self, tenant: str, job_id: str, *, after: int, limit: int) -> Look | None:
+        """Return at most ``limit`` verdicts after the first ``after``, in the order in which they were recorded.
 
         None: there is no such job.
         """
+        state = sa.select(jobs.c.state, jobs.c.recorded).where(*_seen(tenant, job_id))
         query = (
             sa.select(verdicts.c.line)
             .where(verdicts.c.job_id == job_id, verdicts.c.seq > after)
@@ -95,15 +96,22 @@ class JobStore:
             .limit(limit)
         )
         with self._database.read() as connection:
-            if _job_of(connection, tenant, job_id) is None:
+            job = connection.execute(state).one_or_none()
+            if job is None:
                 return None
-            return list(connection.execute(query).scalars())
+            lines = connection.execute(query).scalars().all() if job.recorded > after else ()
+        return Look(
+            text="".join(f"{line}\n" for line in lines).encode(),
+            count=len(lines),
+            has_more=job.recorded > after + len(lines),
+            is_finished=job.state in FINISHED,
+        )
 
     def delete(self, tenant: str, job_id: str) -> bool:
         """Delete a job, whatever its state: whoever works on it loses it. False: there is no such job."""
         query = (
             jobs.update()
-            .where(jobs.c.id == job_id, jobs.c.tenant == tenant, jobs.c.state != DELETED)
+            .where(*_seen(tenant, job_id))
             .values(state=DELETED, finished_at=self._database.now())
         )
         with self._database.write() as connection:
@@ -170,11 +178,13 @@ def _made_before(connection: Connection, tenant: str, key: str | None, fingerpri
 
 
 def _job_of(connection: Connection, tenant: str, job_id: str) -> Job | None:
-    found = connection.execute(
-        sa.select(*_COLUMNS).where(jobs.c.id == job_id, jobs.c.tenant == tenant, jobs.c.state != DELETED)
-    )
+    found = connection.execute(sa.select(*_COLUMNS).where(*_seen(tenant, job_id)))
     row = found.mappings().one_or_none()
     return None if row is None else job_from(row)
+
+
+def _seen(tenant: str, job_id: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return (jobs.c.id == job_id, jobs.c.tenant == tenant, jobs.c.state != DELETED)
 
 
 def _new_id() -> str:

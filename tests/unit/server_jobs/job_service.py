@@ -24,6 +24,7 @@ import httpx
 import grader
 from grader.dispatch.contract import Batch, PoolState, VerdictFields
 from grader.errors import OverloadedError
+from grader.server.jobs.store import JobStore
 
 DEADLINE_S = 120.0
 STAMP = {"backend": "none", "layers": ()}
@@ -123,6 +124,15 @@ def body_of(samples: int, *, wrong_every: int = 3, **more: Any) -> dict[str, Any
 
 def expected_status(sample_id: str, wrong_every: int = 3) -> str:
     return "wrong_answer" if int(sample_id.removeprefix("s")) % wrong_every == 0 else "passed"
+
+
+def lines_of(store: JobStore, tenant: str, job_id: str, *, after: int, limit: int) -> list[str]:
+    """The recorded verdicts of a job that is there."""
+    found = store.look(tenant, job_id, after=after, limit=limit)
+    assert found is not None
+    lines = found.text.decode().splitlines()
+    assert len(lines) == found.count
+    return lines
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> Any:

@@ -165,6 +165,6 @@ def test_answer_that_is_kept_after_the_clock_was_set_back_is_not_the_first_to_go
     set_back(database)
     for name in ("new", "newer"):
         keep(name)
-    retention.sweep(database, Bounds(answer_bytes=20))
+    retention.sweep(database, Bounds(answer_bytes=2 * (10 + retention._ROW_BYTES)))
     with database.read() as connection:
         assert set(connection.execute(sa.select(keys.c.key)).scalars()) == {"new", "newer"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import json
@@ -9,7 +10,9 @@ import logging
 import socket
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,10 +29,12 @@ from grader.errors import InfrastructureError, SuiteError
 from grader.rewards import PassRates, group_features
 from grader.schema import Summary, Verdict
 from grader.server.app import create_app
+from grader.server.jobs.followers import LOOK_EVERY_S
 from grader.server.jobs.models import JobAnswer, JobsAnswer
 from grader.server.jobs.part import jobs_part
 from grader.server.jobs.records import Bounds
 from grader.server.jobs.runner import RunnerSettings
+from grader.server.jobs.store import JobStore
 from grader.server.rewards import rewards_router
 from grader.server.service import Part
 from grader.server.settings import ServerSettings
@@ -429,6 +434,78 @@ def test_grading_that_breaks_again_and_again_fails_the_job(
         assert shown.state == "failed"
         assert shown.failure is not None
         assert "error inside the grader" in shown.failure
+
+
+def test_job_that_comes_further_each_time_is_not_failed(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaks = []
+    grade = LoggingGrading.grade
+
+    def recorded() -> int:
+        with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as connection:
+            return int(connection.execute("SELECT count(*) FROM grader_verdicts").fetchone()[0])
+
+    async def break_off(grading: LoggingGrading, batch: Batch) -> AsyncIterator[list[VerdictFields]]:
+        before = recorded()
+        async for verdicts in grade(grading, batch):
+            yield verdicts
+            if len(breaks) < 6:
+                while recorded() == before:
+                    await asyncio.sleep(0.01)
+                breaks.append(batch)
+                raise ZeroDivisionError
+
+    monkeypatch.setattr(LoggingGrading, "grade", break_off)
+    with client_of(sqlite_url) as client:
+        shown = done(client, posted(client, body_of(20)))
+    assert (shown.state, shown.recorded, shown.failure) == ("done", 20, None)
+    assert len(breaks) == 6
+
+
+def test_job_goes_on_while_clients_hold_all_their_threads(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, asked = threading.Event(), threading.Semaphore(0)
+    page = JobStore.page
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        asked.release()
+        go_on.wait()
+        return page(*args, **kwargs)
+
+    def state() -> str:
+        with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as connection:
+            return str(connection.execute("SELECT state FROM grader_jobs").fetchone()[0])
+
+    with client_of(sqlite_url, sample_s=0.01, workers=1) as client, ThreadPoolExecutor(20) as threads:
+        posted(client, body_of(300))
+        monkeypatch.setattr(JobStore, "page", slow)
+        try:
+            waiting = [threads.submit(client.get, "/v1/jobs") for _ in range(20)]
+            assert asked.acquire(timeout=DEADLINE_S)
+            wait_until(lambda: state() == "done", "the job is done")
+        finally:
+            go_on.set()
+        assert [one.result().status_code for one in waiting] == [200] * 20
+
+
+def test_follower_does_not_look_at_every_verdict(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    look = JobStore.look
+
+    def counted(store: JobStore, *args: Any, **kwargs: Any) -> Any:
+        looks.append(args)
+        return look(store, *args, **kwargs)
+
+    monkeypatch.setattr(JobStore, "look", counted)
+    with client_of(sqlite_url, sample_s=0.01, workers=1) as client:
+        job = posted(client, body_of(200))
+        begun = time.monotonic()
+        followed = lines(client, job, wait=True)
+        wakings = (time.monotonic() - begun) / LOOK_EVERY_S + 2  # at the first verdict, and at the end
+    assert len(followed) == 200
+    assert len(looks) <= 2 + wakings  # twice before it waits
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ class Ledger:
     def __init__(self):
         self.recorded, self.refuses, self.is_there = [], set(), True
 
-    async def ask(self, _function, groups):
+    async def ask_as_runner(self, _function, groups):
         if not self.is_there:
             raise StoreUnavailableError("gone")
         if self.refuses & {lease.job.id for lease, _ in groups}:
@@ -39,7 +39,14 @@ def ledger():
 
 def recording(ledger, scenario):
     async def run():
-        recorder = Recorder(ledger, SimpleNamespace(record=None), group_s=0.0, most_waiting=100, retry_s=0.01)
+        recorder = Recorder(
+            ledger,
+            SimpleNamespace(record=None),
+            tell=lambda _: None,
+            group_s=0.0,
+            most_waiting=100,
+            retry_s=0.01,
+        )
         loop = asyncio.create_task(recorder.run())
         async with asyncio.timeout(30):
             await scenario(recorder)
@@ -94,14 +101,14 @@ def test_verdicts_wait_for_a_database_that_is_gone(ledger):
 
 def test_what_comes_while_the_last_group_is_recorded_is_recorded_too(ledger):
     begun, go_on = asyncio.Event(), asyncio.Event()
-    ask = ledger.ask
+    ask = ledger.ask_as_runner
 
     async def slow(*arguments):
         begun.set()
         await go_on.wait()
         await ask(*arguments)
 
-    ledger.ask = slow
+    ledger.ask_as_runner = slow
 
     async def scenario(recorder):
         lease = lease_on("a")

@@ -7,9 +7,11 @@ import secrets
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from job_service import lines_of
 
 from grader.errors import InputError
 from grader.server.jobs import retention, tables
@@ -41,7 +43,7 @@ def test_accepted_job_is_shown_to_its_tenant_alone(database: Database) -> None:
     assert store.get("a", job.id) == job
     assert (job.state, job.samples, job.recorded, job.statuses) == ("queued", 10, 0, {})
     assert store.get("b", job.id) is None
-    assert store.verdict_lines("b", job.id, after=0, limit=10) is None
+    assert store.look("b", job.id, after=0, limit=10) is None
     assert not store.delete("b", job.id)
     assert store.page("b", before=None, limit=10) == []
 
@@ -62,10 +64,10 @@ def test_verdicts_are_read_by_cursor_in_the_order_of_recording(database: Databas
     leases.record([(lease, entries(4, 2))])
     leases.record([(lease, entries(9, status="wrong_answer"))])
     lines = [f'{{"sample_id": "s{position}"}}' for position in (4, 2, 9)]
-    assert store.verdict_lines("a", job.id, after=0, limit=10) == lines
-    assert store.verdict_lines("a", job.id, after=0, limit=2) == lines[:2]
-    assert store.verdict_lines("a", job.id, after=2, limit=10) == lines[2:]
-    assert store.verdict_lines("a", job.id, after=3, limit=10) == []
+    assert lines_of(store, "a", job.id, after=0, limit=10) == lines
+    assert lines_of(store, "a", job.id, after=0, limit=2) == lines[:2]
+    assert lines_of(store, "a", job.id, after=2, limit=10) == lines[2:]
+    assert lines_of(store, "a", job.id, after=3, limit=10) == []
     shown = store.get("a", job.id)
     assert shown is not None
     assert (shown.state, shown.recorded, shown.statuses) == ("running", 3, {"passed": 2, "wrong_answer": 1})
@@ -102,7 +104,7 @@ def test_lease_is_one_owners(database: Database) -> None:
     assert taken is not None
     leases.record([(lease, entries(0))])
     assert lease.lost
-    assert store.verdict_lines("a", job.id, after=0, limit=10) == []
+    assert lines_of(store, "a", job.id, after=0, limit=10) == []
     assert leases.renew([job.id]) == set()
     assert not leases.finish(lease, "done", summary="{}", failure=None)
     leases.fail(job.id, "no")
@@ -129,7 +131,7 @@ def test_position_is_recorded_once(database: Database) -> None:
     late = replace(lease, recorded=0)
     leases.record([(late, entries(2))])
     assert late.lost
-    assert store.verdict_lines("a", job.id, after=0, limit=10) == ['{"sample_id": "s1"}']
+    assert lines_of(store, "a", job.id, after=0, limit=10) == ['{"sample_id": "s1"}']
 
 
 def test_lost_lease_does_not_hold_up_other_jobs(database: Database) -> None:
@@ -142,7 +144,7 @@ def test_lost_lease_does_not_hold_up_other_jobs(database: Database) -> None:
     store.delete("a", gone.id)
     leases.record([(lost, entries(0)), (held, entries(0))])
     assert (lost.lost, held.lost) == (True, False)
-    assert store.verdict_lines("a", kept.id, after=0, limit=10) == ['{"sample_id": "s0"}']
+    assert lines_of(store, "a", kept.id, after=0, limit=10) == ['{"sample_id": "s0"}']
 
 
 def test_claims_go_round_the_tenants(database: Database) -> None:
@@ -232,6 +234,68 @@ def test_oldest_finished_jobs_make_room(database: Database) -> None:
     assert kept(database, "b") == {other}
 
 
+def keep_answers(database: Database, sizes: list[int]) -> None:
+    """Keep an answer of each size, a second older each."""
+    with database.write() as connection:
+        now = connection.execute(sa.select(database.now())).scalar_one()
+        rows = [
+            {"tenant": "a", "route": "grade", "key": f"{number:032}", "fingerprint": "f" * 64,
+             "created_at": now - number, "answer": b"x" * size, "bytes": size}
+            for number, size in enumerate(sizes)
+        ]  # fmt: skip
+        connection.execute(tables.keys.insert(), rows)
+
+
+def answers(database: Database) -> set[int]:
+    with database.read() as connection:
+        return {int(key) for key in connection.execute(sa.select(tables.keys.c.key)).scalars()}
+
+
+def test_oldest_answers_make_room(database: Database) -> None:
+    keep_answers(database, [100, 50, 1, 1000, 1])
+    taken = [size + retention._ROW_BYTES for size in (100, 50, 1, 1000, 1)]
+    retention.sweep(database, Bounds(answer_bytes=sum(taken)))
+    assert answers(database) == {0, 1, 2, 3, 4}
+    retention.sweep(database, Bounds(answer_bytes=sum(taken[:4]) - 1))
+    assert answers(database) == {0, 1, 2}
+    retention.sweep(database, Bounds(answer_bytes=sum(taken[:3])))
+    assert answers(database) == {0, 1, 2}
+
+
+def test_room_of_small_answers_is_that_of_their_rows(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    database.open()
+    keep_answers(database, [1] * 3000)
+    bound = 3000 * 100
+    retention.sweep(database, Bounds(answer_bytes=bound))
+    with database.read() as connection:
+        pages, size = (
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("page_count", "page_size")
+        )
+    assert pages * size < 1.5 * bound
+    database.close()
+
+
+def test_sweep_with_nothing_to_delete_reads_no_answer(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    database.open()
+    keep_answers(database, [10_000] * 10)
+    plans = []
+
+    def explain(_connection: object, cursor: Any, statement: str, parameters: Any, *_: object) -> None:
+        if statement.startswith(("SELECT", "DELETE")) and tables.keys.name in statement:
+            rows = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
+            plans.append([row[-1] for row in rows])
+
+    sa.event.listen(database._connected(), "before_cursor_execute", explain)
+    retention.sweep(database, Bounds())
+    database.close()
+    index = "grader_idempotency_keys_by_room"
+    assert [len(steps) for steps in plans] == [1, 1]
+    assert f"USING INDEX {index} (created_at<?)" in plans[0][0]
+    assert f"USING COVERING INDEX {index}" in plans[1][0]
+
+
 def test_tenant_with_too_much_in_work_is_refused(database: Database) -> None:
     store = JobStore(database, Bounds(unfinished_jobs=2))
     store.accept(JOB)
@@ -311,5 +375,5 @@ def test_locked_file_is_unavailable_and_loses_nothing(sqlite_url: str) -> None:
     intruder.execute("ROLLBACK")
     intruder.close()
     leases.record([(lease, entries(0))])
-    assert store.verdict_lines("a", job.id, after=0, limit=10) == ['{"sample_id": "s0"}']
+    assert lines_of(store, "a", job.id, after=0, limit=10) == ['{"sample_id": "s0"}']
     database.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from job_service import lines_of
 
 import grader
 from grader.server.jobs.database import Database
@@ -73,7 +74,7 @@ def check(url: str, said: list[list[str]]) -> None:
     for name, job in there.items():
         assert job.recorded >= recorded.get(name, 0)
         assert job.statuses == ({"passed": job.recorded} if job.recorded else {})
-        lines = store.verdict_lines("a", name, after=0, limit=1000)
+        lines = lines_of(store, "a", name, after=0, limit=1000)
         assert lines == [f'"{n}"' * 20 for n in range(job.recorded)]
     with database.read() as connection:
         ids = set(connection.execute(sa.select(jobs.c.id)).scalars())

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from job_service import lines_of
 
 from grader.server.jobs import retention
 from grader.server.jobs.database import Database
@@ -166,7 +167,7 @@ class StoreStates(RuleBasedStateMachine):
                 assert shown[name].recorded == len(job.recorded)
                 assert shown[name].statuses == ({"passed": len(job.recorded)} if job.recorded else {})
                 assert (shown[name].state == "done") == job.is_finished
-                lines = self.store.verdict_lines(tenant, name, after=0, limit=1000)
+                lines = lines_of(self.store, tenant, name, after=0, limit=1000)
                 assert lines == [str(position) for position in job.recorded]
 
     @invariant()
