@@ -2,14 +2,19 @@
 
 uvicorn bounds the time between requests alone. A client that sends half a request head, or nothing, or that does not
 read its answer, would keep its connection until it tires of it.
+
+An ``Upgrade`` is ignored, as RFC 9110 (section 7.8) allows; Java's HttpClient asks for h2c with every request. uvicorn
+would answer such a request without its body, and take the body for the next request.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import httptools
 import structlog
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -33,9 +38,13 @@ class Patience:
 
 class PatientProtocol(HttpToolsProtocol):
     """One connection. It is closed where no whole request head comes in time, where the head is too long, and where
-    nothing of an answer is read for too long; beyond the largest number of connections it is turned away at once."""
+    nothing of an answer is read for too long; beyond the largest number of connections it is turned away at once.
+
+    ``is_draining``: whether a request that comes now is the connection's last.
+    """
 
     patience: Patience
+    is_draining: Callable[[], bool]
 
     def __init__(
         self,
@@ -46,7 +55,9 @@ class PatientProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._head_timer: asyncio.TimerHandle | None = None
+        self._in_head = False
         self._head_bytes = 0
+        self._head_without_upgrade: bytes | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._unread = 0
 
@@ -68,23 +79,56 @@ class PatientProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take a piece of a request; what is no whole head is bounded in time and length."""
-        super().data_received(data)
-        if self.transport.is_closing() or not self._between_requests():
-            return
         self._head_bytes += len(data)
-        if self._head_timer is None:
+        self._unset_keepalive_if_required()
+        self._parse(data)
+        if self.transport.is_closing():
+            return
+        if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse_head()
+        elif self._in_head or self._between_requests():
             self._wait_for_head()
-        elif self._head_bytes > MAX_HEAD_BYTES and not self._is_leftover_body():
-            self._turn_away(problem(431, f"a request's head may have {MAX_HEAD_BYTES} bytes"))
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP request."""
         self._turn_away(problem(400, "this is no HTTP request that can be understood"))
 
+    def on_message_begin(self) -> None:
+        """Begin a head; what comes of it with the rest of the request before it is not counted."""
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
         """Begin the request; its body is waited for elsewhere."""
+        self._in_head = False
         self._stop_waiting_for_head()
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._head_without_upgrade = self._make_head_without_upgrade()
+            return
+        if not self.flow.write_paused:
+            self._stop_watching_reader()
         super().on_headers_complete()
+        if self.is_draining():
+            self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        """End the request, unless its head is about to be read again."""
+        if self._head_without_upgrade is None:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Wait for the client: until it has read the answer, and has sent the rest of a head that has begun."""
+        super().on_response_complete()
+        if self._between_requests():
+            self._watch_reader()
+        if self._in_head and not self.transport.is_closing():
+            self._wait_for_head()
+
+    def shutdown(self) -> None:
+        """End the connection when its answer is made, and has been read as far as the client reads at all."""
+        super().shutdown()
+        if self.transport.is_closing() and self._write_timer is None:
+            self._watch_reader()
 
     def pause_writing(self) -> None:
         """Begin to watch whether the client reads on."""
@@ -92,20 +136,56 @@ class PatientProtocol(HttpToolsProtocol):
         self._watch_reader()
 
     def resume_writing(self) -> None:
-        """The client reads."""
-        self._stop_watching_reader()
+        """The client reads. What is left of a whole answer is watched on, as nothing follows that would be."""
         super().resume_writing()
+        if self._between_requests():
+            self._watch_reader()
+        else:
+            self._stop_watching_reader()
+
+    def _parse(self, data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while (length := self._parse_to_upgrade(rest)) is not None:
+                rest = rest[length:]
+                head, self._head_without_upgrade = self._head_without_upgrade, None
+                if head is None:
+                    raise httptools.HttpParserError("what follows a CONNECT is no HTTP")
+                # The old one may be at its end, namely where the connection is to be closed after this request.
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                self.parser.feed_data(head)
+        except httptools.HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self.send_400_response("")
+
+    def _parse_to_upgrade(self, data: memoryview) -> int | None:
+        """Return how much was read where a head asks for an upgrade, behind which the parser stops."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            return int(upgrade.args[0])
+        return None
+
+    def _make_head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join((*lines, b"", b""))
 
     def _between_requests(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
-    def _is_leftover_body(self) -> bool:
-        """Whether what comes is the rest of a body whose request was answered before it was read."""
-        return self.cycle is not None and self.cycle.more_body
-
     def _wait_for_head(self) -> None:
-        self._head_bytes = 0
-        self._head_timer = self.loop.call_later(self.patience.header_s, self.transport.abort)
+        # While nothing is read (a whole request waits for its turn), the client could not send on.
+        if self._head_timer is None and not self.flow.read_paused:
+            self._head_timer = self.loop.call_later(self.patience.header_s, self.transport.abort)
+
+    def _refuse_head(self) -> None:
+        if self._between_requests():
+            self._turn_away(problem(431, f"a request's head may have {MAX_HEAD_BYTES} bytes"))
+        else:  # It would be taken for the answer to the request before, or for a part of it.
+            self.transport.abort()
 
     def _stop_waiting_for_head(self) -> None:
         if self._head_timer is not None:
@@ -115,7 +195,8 @@ class PatientProtocol(HttpToolsProtocol):
     def _watch_reader(self) -> None:
         self._stop_watching_reader()
         self._unread = self.transport.get_write_buffer_size()
-        self._write_timer = self.loop.call_later(self.patience.write_s, self._look_at_reader)
+        if self._unread:
+            self._write_timer = self.loop.call_later(self.patience.write_s, self._look_at_reader)
 
     def _look_at_reader(self) -> None:
         if self.transport.get_write_buffer_size() >= self._unread:
@@ -133,8 +214,10 @@ class PatientProtocol(HttpToolsProtocol):
         head += [f"{name}: {value}" for name, value in found.headers.items()]
         self.transport.write("\r\n".join((*head, "", "")).encode() + found.body)
         self.transport.close()
+        self._watch_reader()
 
 
-def patient_protocol(patience: Patience) -> type[PatientProtocol]:
+def patient_protocol(patience: Patience, is_draining: Callable[[], bool]) -> type[PatientProtocol]:
     """Return the protocol's class with these bounds, as uvicorn's ``http`` setting takes it."""
-    return type("BoundPatientProtocol", (PatientProtocol,), {"patience": patience})
+    bound = {"patience": patience, "is_draining": staticmethod(is_draining)}
+    return type("BoundPatientProtocol", (PatientProtocol,), bound)

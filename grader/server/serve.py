@@ -18,6 +18,7 @@ from types import FrameType
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from grader.dispatch.contract import Grading
 from grader.errors import GraderError, InfrastructureError, InputError
@@ -43,6 +44,7 @@ class DrainingServer(uvicorn.Server):
         self._service = service
         self._event_loop: asyncio.AbstractEventLoop | None = None
         self._drained_at = 0.0
+        self._begun: frozenset[asyncio.Task[None]] = frozenset()
         self.killed_by: int | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -70,6 +72,7 @@ class DrainingServer(uvicorn.Server):
         if not self._service.draining:
             self._service.draining = True
             self._drained_at = now
+            self._begun = frozenset(self.server_state.tasks)
             _log.info("draining", active=self._service.active)
             if not self.started:
                 self.should_exit = True
@@ -82,8 +85,11 @@ class DrainingServer(uvicorn.Server):
             self._event_loop.call_soon_threadsafe(self._drop_connections)
 
     async def on_tick(self, counter: int) -> bool:
-        """Return whether to end: nothing is left to be done after a signal."""
-        if self._service.draining and self._service.active == 0:
+        """Return whether to end: what had begun before a signal is done.
+
+        Those that ask on meanwhile would have no end; what is being answered when the socket is closed is answered.
+        """
+        if self._service.draining and self._begun.isdisjoint(self.server_state.tasks):
             return True
         return await super().on_tick(counter)
 
@@ -147,11 +153,12 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _config(app: object, settings: ServerSettings) -> uvicorn.Config:
+def _config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
+    service: Service = app.state.service
     patience = Patience(settings.header_s, settings.write_s, _connections(settings.max_connections))
     return uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        http=patient_protocol(patience),
+        app,
+        http=patient_protocol(patience, lambda: service.draining),
         ws="none",
         lifespan="on",
         log_config=None,

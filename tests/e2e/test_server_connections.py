@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -19,6 +20,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from running_service import LONG_S, Running, answers, body_of, grade, head_of, received
+
+LONG_BODY = body_of(f"# stub: wait {LONG_S * 100}")
 
 
 @pytest.fixture
@@ -42,8 +45,16 @@ def serve() -> Iterator:
         b"\r\n" * 10,
         b"GET / HTTP/1.1\r\nhost: x\r\nx-slow: ",
         b"GET / HTTP/1.1\r\n\r\nGET",
+        head_of(LONG_BODY, f"content-length: {len(LONG_BODY)}") + b"GET",
     ],
-    ids=["nothing", "half a line", "empty lines", "half a head", "half a second request"],
+    ids=[
+        "nothing",
+        "half a line",
+        "empty lines",
+        "half a head",
+        "half a second request",
+        "half while answered",
+    ],
 )
 def test_who_sends_no_whole_head_is_dropped(serve, sent):
     service = serve("--header-s", "0.3", "--keep-alive-s", "1")
@@ -138,9 +149,12 @@ def test_bodies_in_chunks_are_taken_and_capped(serve):
         assert received(raw).startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_head_without_end_is_refused(serve):
+@pytest.mark.parametrize("before", [b"", LONG_BODY], ids=["first", "while another is answered"])
+def test_a_head_without_end_is_refused(serve, before):
     service = serve("--header-s", "60")
     with closing(service.connect()) as connection:
+        if before:
+            connection.sendall(head_of(before, f"content-length: {len(before)}"))
         connection.sendall(b"GET / HTTP/1.1\r\n")
         try:
             for number in range(10_000):
@@ -149,7 +163,54 @@ def test_a_head_without_end_is_refused(serve):
             pass
         else:
             pytest.fail("ten megabytes of head were taken")
+        if before:
+            assert service.event("request", path="/v1/grade")["client_gone"]
     assert grade(service, "x").status_code == 200
+
+
+def test_a_next_head_in_pieces_is_answered(serve, tmp_path):
+    service, let_go = serve(), tmp_path / "go"
+    body = body_of(f"# stub: until {let_go}")
+    with closing(service.connect()) as connection:
+        connection.sendall(head_of(body, f"content-length: {len(body)}") + b"GET /heal")
+        connection.sendall(b"thz HTTP/1.1\r\nhost: x\r\n\r\nGET /suites")
+        let_go.touch()
+        connection.sendall(b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert re.findall(rb"HTTP/1.1 (\d+)", received(connection)) == [b"200", b"200", b"404"]
+
+
+@pytest.mark.parametrize("wanted", ["h2c", "websocket"])
+@pytest.mark.parametrize("piece_bytes", [1, 100, 10_000])
+@pytest.mark.parametrize("in_chunks", [False, True])
+def test_an_upgrade_is_ignored_and_the_body_read(upgraded, wanted, piece_bytes, in_chunks):
+    headers = [
+        "connection: Upgrade, HTTP2-Settings",
+        f"upgrade: {wanted}",
+        "http2-settings: AAEAAEAAAAIAAAAB",
+    ]
+    body = body_of("x")
+    if in_chunks:
+        sent = head_of(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body), *headers, "transfer-encoding: chunked")
+    else:
+        sent = head_of(body, *headers, f"content-length: {len(body)}")
+    looks_like_a_request = b"GET /nowhere HTTP/1.1\r\nhost: x\r\n\r\n"
+    sent += head_of(looks_like_a_request, *headers, f"content-length: {len(looks_like_a_request)}")
+    sent += b"GET /healthz HTTP/1.1\r\nhost: x\r\nupgrade: h2c\r\nconnection: close, Upgrade\r\n\r\n"
+    with closing(upgraded.connect()) as connection:
+        for at in range(0, len(sent), piece_bytes):
+            connection.sendall(sent[at : at + piece_bytes])
+        answer = received(connection)
+    # The second body is no JSON.
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"400", b"200"]
+    assert b'"summary"' in answer
+
+
+@pytest.fixture(scope="module")
+def upgraded() -> Iterator[Running]:
+    """A service for all requests with an Upgrade."""
+    running = Running()
+    yield running
+    running.end()
 
 
 def test_what_is_no_http_is_a_problem(serve):
