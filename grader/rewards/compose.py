@@ -44,7 +44,10 @@ class Sum(Composition):
 
     def combined(self, values: list[float]) -> float:
         """Add up."""
-        return math.fsum(weight * value for weight, value in zip(self.weights, values, strict=True))
+        try:
+            return math.fsum(weight * value for weight, value in zip(self.weights, values, strict=True))
+        except (OverflowError, ValueError):  # beyond what a float can be, which Reward says of its sample
+            return math.nan
 
 
 class Product(Composition):

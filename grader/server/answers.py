@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -58,12 +58,13 @@ class Asked:
         """
         take = self._with_given_names(take)
         missing = {program.sample_id: program for program in self.batch.programs}
+        counted: set[str] = set()
         why = ("Lost", "the grading ended without a verdict on this sample; send it again")
         try:
             async with asyncio.timeout_at(self.deadline) as limit:
                 if self.deadline is not None:
                     await asyncio.sleep(0)  # where it has passed already, nothing is begun
-                await self._take_all(missing, take)
+                await self._take_all(missing, counted, take)
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -76,16 +77,28 @@ class Asked:
                 raise
             _log.error("grading_broke_off", error=str(error), missing=len(missing))
             why = ("GradingFailed", "no worker could grade this sample; send it again")
-        for program in missing.values():
-            unjudged = self._unjudged(program, *why)
-            take({**unjudged, "flags": []} if self.include_flags else unjudged)
+        else:
+            if missing:
+                _log.warning("verdicts_lost", missing=len(missing), sample_id=next(iter(missing)))
+        unjudged = [self._unjudged(program, *why) for program in missing.values()]
+        self._count(unjudged, counted)
+        for verdict in unjudged:
+            take({**verdict, "flags": []} if self.include_flags else verdict)
 
-    async def _take_all(self, missing: dict[str, Program], take: Take) -> None:
+    def _count(self, unjudged: Sequence[VerdictFields], counted: Collection[str]) -> None:
+        """Have metrics count the verdicts made here, but not of samples whose own verdict was counted and then lost."""
+        rest = [verdict for verdict in unjudged if verdict["sample_id"] not in counted]
+        observer = self.service.observer
+        if observer is not None and rest:
+            observer.unjudged(self.batch, rest, end_to_end_s=time.monotonic() - self.began)
+
+    async def _take_all(self, missing: dict[str, Program], counted: set[str], take: Take) -> None:
         batch = self.batch
         if self.deadline is not None:
             left_s = self.deadline - asyncio.get_running_loop().time()
             batch = replace(batch, timeout_s=max(left_s, _LEAST_S))
-        async with aclosing(self.service.grade(batch, once=self.use_cache)) as graded:
+        graded_by = self.service.grade(batch, once=self.use_cache, counted=counted)
+        async with aclosing(graded_by) as graded:
             async for verdicts in graded:
                 for verdict in verdicts:
                     program = missing.get(verdict["sample_id"])

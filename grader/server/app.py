@@ -72,6 +72,8 @@ def create_app(settings: ServerSettings, grading: Grading, parts: Sequence[Part]
         description=_DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
+        # A redirection would name the host that the client named, and is in no description of the routes.
+        redirect_slashes=False,
         telemetry=cast(Any, traces.fastapi),
     )
     app.state.service = service

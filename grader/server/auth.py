@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hmac
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +14,7 @@ from typing import Annotated
 import structlog
 from fastapi import Depends, Request
 
-from grader.errors import InputError
+from grader.errors import GraderError, InputError
 from grader.server.batches import Owner
 from grader.server.keys import KeyLine, key_hash, read_keys
 from grader.server.problems import Refused
@@ -54,6 +56,10 @@ class TokenBucket:
         self.level -= amount
         return 0.0
 
+    def give_back(self, amount: float) -> None:
+        """Have what was taken not count after all."""
+        self.level = min(self.burst, self.level + amount)
+
 
 @dataclass(slots=True)
 class Gate:
@@ -79,9 +85,32 @@ class Caller:
 
     def take_samples(self, count: int) -> None:
         """Count samples against the key's rate. Raises Refused (429) where they are too many for now."""
-        bucket = self.gate.samples if self.gate else None
+        bucket = self._samples_bucket
         if bucket is not None:
             _take(bucket, count, "samples")
+
+    def give_back(self, count: int) -> None:
+        """Have samples that were taken not count after all: they were refused, and none of them was run."""
+        bucket = self._samples_bucket
+        if bucket is not None:
+            bucket.give_back(count)
+
+    @contextmanager
+    def taking_samples(self, count: int) -> Iterator[None]:
+        """Do as :meth:`take_samples` does; what is refused in the context, or finds no room, does not count.
+
+        They are taken before, so that no other request can have the same allowance meanwhile.
+        """
+        self.take_samples(count)
+        try:
+            yield
+        except (Refused, GraderError):
+            self.give_back(count)
+            raise
+
+    @property
+    def _samples_bucket(self) -> TokenBucket | None:
+        return self.gate.samples if self.gate else None
 
 
 class KeyRing:

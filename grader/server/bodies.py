@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import zstandard
@@ -14,28 +16,51 @@ from pydantic import BaseModel, ValidationError
 from grader.limits import MIB
 from grader.server.problems import FieldError, Refused
 from grader.server.service import service_of
+from grader.suites.json_values import MAX_VALUES, has_too_many_values
 
 Model = TypeVar("Model", bound=BaseModel)
+Made = TypeVar("Made")
 
 _ENCODINGS = ("gzip", "zstd")
 _MAX_ERRORS = 20
+# All of them have to be made to see the first; that of so many takes a tenth of a second.
+_MAX_BUILT_ERRORS = 10_000
 _MAX_PLACE = 200
 # RFC 9659: what an HTTP receiver has to support, and need not exceed.
 _ZSTD_WINDOW_BYTES = 8 * MIB
 # A zstd block of 4 bytes can stand for 128 KiB; so much of one input slice is at most 32 MiB.
 _ZSTD_SLICE_BYTES = 1024
+_GZIP_SLICE_BYTES = 16 * 1024
+# Of gzip's members or zstd's frames. Each takes time, however little it has in it, and senders need one or a few.
+_MAX_MEMBERS = 1000
 _GZIP = 16 + zlib.MAX_WBITS
 _IN_A_THREAD_BYTES = 64 * 1024
 _LINGER_S = 5.0
+# One: it is work for the interpreter's lock, and what two of the largest bodies become is not in memory at once.
+_parsing = ThreadPoolExecutor(1, thread_name_prefix="parsing-bodies")
 
 
 async def read_model(request: Request, model: type[Model]) -> Model:
     """Read a request's body as JSON into a model.
 
     Raises Refused: 415 for a content type or an encoding that is not supported, 408 where the body does not come, 413
-    where it is too large, 400 where it cannot be decoded or is no JSON, 422 with places where it is not what is asked.
+    where it is too large or has too many values, 400 where it cannot be decoded or is no JSON, 422 with places where it
+    is not what is asked.
     """
-    return parsed(await read_body(request), model)
+    return await parsed_aside(await read_body(request), model)
+
+
+async def read_made(
+    request: Request, model: type[Model], make: Callable[[Model], Made]
+) -> tuple[Model, Made]:
+    """Do as :func:`read_model` does, and return what ``make`` makes of it as well, in a thread unless it is small."""
+    body = await read_body(request)
+
+    def both() -> tuple[Model, Made]:
+        read = parsed(body, model)
+        return read, make(read)
+
+    return await _aside(len(body), both)
 
 
 async def read_body(request: Request) -> bytes:
@@ -51,11 +76,30 @@ async def read_body(request: Request) -> bytes:
     return await asyncio.to_thread(decompressed, body, encoding, cap)
 
 
+async def parsed_aside(body: bytes, model: type[Model]) -> Model:
+    """Do as :func:`parsed` does, in a thread unless the body is small."""
+    return await _aside(len(body), partial(parsed, body, model))
+
+
+async def _aside(size: int, work: Callable[[], Made]) -> Made:
+    if size < _IN_A_THREAD_BYTES:
+        return work()
+    return await asyncio.get_running_loop().run_in_executor(_parsing, work)
+
+
 def parsed(body: bytes, model: type[Model]) -> Model:
-    """Parse a body into a model. Raises Refused with 400 or 422."""
+    """Parse a body into a model. Raises Refused with 413 for too many values, 400 or 422."""
+    if has_too_many_values(body):
+        said = (
+            f"the body has more than {MAX_VALUES} values and names of fields, the most that this server takes"
+        )
+        raise Refused(f"{said}; send fewer samples at once", status=413)
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
+        if error.error_count() > _MAX_BUILT_ERRORS:
+            said = f"{error.error_count()} mistakes, too many to list; send a few of the samples to be told which"
+            raise Refused(said, place="") from error
         found = error.errors(include_url=False, include_context=False, include_input=False)
         if found[0]["type"] == "json_invalid":
             raise Refused(found[0]["msg"], status=400, place="", title="Malformed JSON") from error
@@ -83,26 +127,29 @@ def decompressed(body: bytes, encoding: str, cap: int) -> bytes:
 
 
 def _gunzipped(body: bytes, cap: int) -> bytes | None:
-    pieces, size, rest = [], 0, body
-    while rest:
-        member = zlib.decompressobj(_GZIP)
-        piece = member.decompress(rest, cap + 1 - size)
+    pieces, size, at, members = [], 0, 0, 1
+    member = zlib.decompressobj(_GZIP)
+    while at < len(body):
+        if member.eof:
+            members = _one_more(members)
+            member = zlib.decompressobj(_GZIP)
+        # In slices, because what is left of the input after a member is copied.
+        piece = member.decompress(body[at : at + _GZIP_SLICE_BYTES], cap + 1 - size)
+        at = min(at + _GZIP_SLICE_BYTES, len(body)) - len(member.unused_data)
         size += len(piece)
         if size > cap:
             raise _too_large(cap, "decompressed ")
-        if not member.eof:
-            return None
         pieces.append(piece)
-        rest = member.unused_data
-    return b"".join(pieces) if body else None
+    return b"".join(pieces) if member.eof else None
 
 
 def _unzstd(body: bytes, cap: int) -> bytes | None:
     maker = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES)
-    pieces, size, at = [], 0, 0
+    pieces, size, at, frames = [], 0, 0, 1
     frame = maker.decompressobj()
     while at < len(body):
         if frame.eof:
+            frames = _one_more(frames)
             frame = maker.decompressobj()
         piece = frame.decompress(body[at : at + _ZSTD_SLICE_BYTES])
         at = min(at + _ZSTD_SLICE_BYTES, len(body)) - len(frame.unused_data)
@@ -111,6 +158,12 @@ def _unzstd(body: bytes, cap: int) -> bytes | None:
             raise _too_large(cap, "decompressed ")
         pieces.append(piece)
     return b"".join(pieces) if frame.eof else None
+
+
+def _one_more(members: int) -> int:
+    if members == _MAX_MEMBERS:
+        raise Refused(f"the body has more than {_MAX_MEMBERS} gzip members or zstd frames", status=400)
+    return members + 1
 
 
 def _check_content_type(given: str) -> None:

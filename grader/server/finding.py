@@ -12,6 +12,8 @@ from grader.suites.task import Suite
 from grader.worker.program import Program
 
 _SLICE = 64
+# The time that programs take to be found goes by the text. A slice has at least one sample, whatever its length.
+_SLICE_CHARACTERS = 64 * 1024
 # One: it is work for the interpreter's lock, and more threads would only keep the event loop from it.
 _finding = ThreadPoolExecutor(1, thread_name_prefix="finding-programs")
 
@@ -30,9 +32,17 @@ async def find_programs(
         if deadline is not None and loop.time() >= deadline:
             found += [Program(sample.task_id, sample.sample_id, "") for sample in samples[len(found) :]]
             break
-        some = samples[len(found) : len(found) + _SLICE]
+        some = _slice(samples, len(found))
         found += await loop.run_in_executor(_finding, programs_of, some, suite)
     return found
+
+
+def _slice(samples: Sequence[GivenSample], first: int) -> Sequence[GivenSample]:
+    end, characters = first, 0
+    while end < min(first + _SLICE, len(samples)) and characters < _SLICE_CHARACTERS:
+        characters += len(samples[end].text)
+        end += 1
+    return samples[first:end]
 
 
 def programs_of(samples: Sequence[GivenSample], suite: Suite) -> list[Program]:

@@ -19,12 +19,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from grader.dispatch.events import MIN_WEIGHT
 from grader.errors import InputError
 from grader.limits import Limits
 from grader.server.models import LimitsIn
 
 KEY_PREFIX = "grd_"
 _MAX_FILE_BYTES = 16 << 20
+# Its inverse, the seconds that Retry-After says, is a number of seconds still.
+_MIN_RATE = 1e-6
 
 
 class KeyLine(BaseModel):
@@ -35,9 +38,9 @@ class KeyLine(BaseModel):
 
     tenant: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    weight: float = Field(default=1.0, gt=0, le=1000)
-    requests_per_s: float | None = Field(default=None, gt=0)
-    samples_per_s: float | None = Field(default=None, gt=0)
+    weight: float = Field(default=1.0, ge=MIN_WEIGHT, le=1000)
+    requests_per_s: float | None = Field(default=None, ge=_MIN_RATE)
+    samples_per_s: float | None = Field(default=None, ge=_MIN_RATE)
     ceilings: LimitsIn | None = None
     disabled: bool = False
 

@@ -37,16 +37,22 @@ class Observer:
     metrics: Metrics
     traces: Traces
 
-    def watched(self, batch: Batch, graded: AsyncIterator[Verdicts]) -> AsyncIterator[Verdicts]:
-        """Pass a batch's verdicts on; the batch counts as arrived now."""
+    def watched(
+        self, batch: Batch, graded: AsyncIterator[Verdicts], counted: set[str] | None = None
+    ) -> AsyncIterator[Verdicts]:
+        """Pass a batch's verdicts on; the batch counts as arrived now. ``counted`` is given the samples' ids."""
         suite = batch.suite.name
-        counted = self._counted(suite, graded)
+        passed_on = self._counted(suite, graded, counted)
         return self.traces.batch(
-            counted, request_id=batch.request_id, suite=suite, samples=len(batch.programs)
+            passed_on, request_id=batch.request_id, suite=suite, samples=len(batch.programs)
         )
 
+    def unjudged(self, batch: Batch, verdicts: Verdicts, *, end_to_end_s: float) -> None:
+        """Count verdicts that were made because the grading gave none. ``end_to_end_s``: since the request, seconds."""
+        self.metrics.verdicts(verdicts, suite=batch.suite.name, end_to_end_s=end_to_end_s)
+
     async def copies(
-        self, batch: Batch, graded: AsyncGenerator[Verdicts, None]
+        self, batch: Batch, graded: AsyncGenerator[Verdicts, None], counted: set[str] | None = None
     ) -> AsyncGenerator[Verdicts, None]:
         """Pass a batch's verdicts on, and count those that were copied from an identical program's."""
         began = time.monotonic()
@@ -56,13 +62,17 @@ class Observer:
                 if copied:
                     passed_s = time.monotonic() - began
                     self.metrics.verdicts(copied, suite=batch.suite.name, end_to_end_s=passed_s)
+                    _note(copied, counted)
                 yield verdicts
 
-    async def _counted(self, suite: str, graded: AsyncIterator[Verdicts]) -> AsyncGenerator[Verdicts, None]:
+    async def _counted(
+        self, suite: str, graded: AsyncIterator[Verdicts], counted: set[str] | None
+    ) -> AsyncGenerator[Verdicts, None]:
         began = time.monotonic()
         async with aclosing(cast(Any, graded)):
             async for verdicts in graded:
                 self.metrics.verdicts(verdicts, suite=suite, end_to_end_s=time.monotonic() - began)
+                _note(verdicts, counted)
                 for verdict in verdicts:
                     if verdict["status"] == Status.INFRASTRUCTURE_ERROR:
                         _log_our_failure(verdict)
@@ -82,6 +92,11 @@ class Observer:
         passed_s = time.monotonic() - began
         self.metrics.run(executed.ended, passed_s, wall_s=executed.wall_s, cpu_s=executed.cpu_s)
         return executed
+
+
+def _note(verdicts: Verdicts, counted: set[str] | None) -> None:
+    if counted is not None:
+        counted.update(verdict["sample_id"] for verdict in verdicts)
 
 
 def _log_our_failure(verdict: VerdictFields) -> None:

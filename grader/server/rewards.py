@@ -27,7 +27,7 @@ from grader.rewards import (
 from grader.schema import Verdict
 from grader.server.answers import Asked, in_order, to_json
 from grader.server.auth import caller_of
-from grader.server.bodies import parsed, read_body
+from grader.server.bodies import parsed_aside, read_body
 from grader.server.idempotency import HEADER, answered_once, key_given
 from grader.server.models import MAX_SAMPLES, MAX_TIMEOUT_S, AnyJson, LimitsIn, Name
 from grader.server.openapi import PROBLEMS_OF_BODIES, asks_caller, problems, takes
@@ -161,7 +161,7 @@ def rewards_router(pass_rates: PassRates | None = None) -> APIRouter:
 
         async def pieces() -> AsyncGenerator[bytes, None]:
             with refusals_noted(request):
-                wanted = with_reward(parsed(body, RewardsRequest), service.settings.reward)
+                wanted = with_reward(await parsed_aside(body, RewardsRequest), service.settings.reward)
                 knows = isinstance(service.grading, KnowsReferences)
                 made = await asyncio.to_thread(
                     make_reward_batch,
@@ -171,15 +171,15 @@ def rewards_router(pass_rates: PassRates | None = None) -> APIRouter:
                     request_id,
                     knows_references=knows,
                 )
-            caller.take_samples(len(wanted.completions))
             if made.batch is None:
                 yield to_json(_empty(wanted))
                 return
             deadline = None if wanted.timeout_s is None else deadline_from + wanted.timeout_s
-            batch = await find_programs_of(made, deadline)
-            asked = Asked(service, batch, (1,), wanted.use_cache, began, deadline, made.names)
             verdicts: list[VerdictFields] = []
-            await asked.collect(verdicts.append)
+            with caller.taking_samples(len(wanted.completions)):
+                batch = await find_programs_of(made, deadline)
+                asked = Asked(service, batch, (1,), wanted.use_cache, began, deadline, made.names)
+                await asked.collect(verdicts.append)
             judged = in_order(batch, verdicts)
             times = reference_times(wanted, made.reward, batch, judged, service.grading)
             answering = _Answering(wanted, made, batch, judged, times, rates)

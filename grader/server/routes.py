@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse, Response
 from grader.server.answers import Asked, to_json
 from grader.server.auth import AnyCaller, caller_of
 from grader.server.batches import given_task_ids, prepare_batch
-from grader.server.bodies import parsed, read_body
+from grader.server.bodies import parsed_aside, read_body
 from grader.server.idempotency import HEADER, answered_once, key_given
 from grader.server.models import GradeAnswer, GradeRequest, SuitesAnswer, TasksAnswer
 from grader.server.openapi import PROBLEMS_OF_BODIES, PROBLEMS_OF_READING, asks_caller, problems, takes
@@ -63,17 +63,17 @@ async def grade(request: Request) -> Response:
     service, request_id = service_of(request), request.state.request_id
 
     async def pieces() -> AsyncGenerator[bytes, None]:
-        wanted = parsed(body, GradeRequest)
-        caller.take_samples(len(wanted.samples))
+        wanted = await parsed_aside(body, GradeRequest)
         deadline = None if wanted.timeout_s is None else deadline_from + wanted.timeout_s
-        batch = await prepare_batch(
-            wanted, service.suites, owner=caller.owner, request_id=request_id, deadline=deadline
-        )
-        ks, names = tuple(sorted(set(wanted.k))), given_task_ids(wanted, batch)
-        asked = Asked(service, batch, ks, wanted.use_cache, began, deadline, names, wanted.include_flags)
-        async with aclosing((ndjson_pieces if media_type == NDJSON else json_pieces)(asked)) as made:
-            async for piece in made:
-                yield piece
+        with caller.taking_samples(len(wanted.samples)):
+            batch = await prepare_batch(
+                wanted, service.suites, owner=caller.owner, request_id=request_id, deadline=deadline
+            )
+            ks, names = tuple(sorted(set(wanted.k))), given_task_ids(wanted, batch)
+            asked = Asked(service, batch, ks, wanted.use_cache, began, deadline, names, wanted.include_flags)
+            async with aclosing((ndjson_pieces if media_type == NDJSON else json_pieces)(asked)) as made:
+                async for piece in made:
+                    yield piece
 
     once = await answered_once(request, key, caller.owner.tenant, body, media_type, pieces)
     return PiecesResponse(once, media_type)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from fastapi import APIRouter, Request
@@ -58,18 +59,21 @@ class Service:
         finally:
             self.active -= 1
 
-    def grade(self, batch: Batch, *, once: bool = False) -> AsyncGenerator[Verdicts, None]:
-        """Grade a batch as ``grading.grade`` does, seen by metrics and traces.
+    def grade(
+        self, batch: Batch, *, once: bool = False, counted: set[str] | None = None
+    ) -> AsyncGenerator[Verdicts, None]:
+        """Grade a batch as ``grading.grade`` does, seen by metrics and traces. ``counted`` is given the ids of the
+        samples whose verdicts metrics have counted, which is before they are given to the caller.
 
         ``once``: identical programs of a task are run once, also those of a tenant's batches that are graded at the
         same time; see ``grader.server.deduped``.
         """
         if not once:
             verdicts = self.grading.grade(batch)
-            watched = verdicts if self.observer is None else self.observer.watched(batch, verdicts)
+            watched = verdicts if self.observer is None else self.observer.watched(batch, verdicts, counted)
             return cast("AsyncGenerator[Verdicts, None]", watched)
-        graded = grade_once(self.grade, batch, self.families)
-        return graded if self.observer is None else self.observer.copies(batch, graded)
+        graded = grade_once(partial(self.grade, counted=counted), batch, self.families)
+        return graded if self.observer is None else self.observer.copies(batch, graded, counted)
 
     @property
     def stamp(self) -> Mapping[str, Any]:

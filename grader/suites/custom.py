@@ -5,6 +5,7 @@ The reading is strict, because a field that was misspelt and ignored is a test t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -237,7 +238,8 @@ def refuse_unknown(row: Mapping[str, Any], known: frozenset[str] | set[str], pla
 def tolerance(row: Mapping[str, Any], name: str, place: Place, default: float) -> float:
     """Return a field that is a finite number of at least 0. Raises SuiteError where it is not."""
     value = row.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+    # An integer may be finite and still too large for a float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise (place / name).error(f"a number of at least 0 is needed, this is {describe(value)}")
     return float(value)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from grader.errors import SuiteError
+from grader.suites.json_values import MAX_VALUES, has_too_many_values
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WINDOW = 31  # zlib's way to say "a gzip header, and the largest window"
@@ -139,7 +140,10 @@ def parse_json(file: SuiteFile, line: int, text: str, *, strict: bool = False) -
 
 
 def finite_json(text: str) -> Any:
-    """Parse JSON text. Raises ValueError for what is none, NaN, Infinity and numbers too large for a float included."""
+    """Parse JSON text. Raises ValueError for what is none, NaN, Infinity and numbers too large for a float included,
+    and for too many values."""
+    if has_too_many_values(text.encode("utf-8", "surrogatepass")):
+        raise ValueError(f"more than {MAX_VALUES} values and names of fields")
     return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
 
 

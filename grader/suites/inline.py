@@ -266,7 +266,10 @@ def _with_int_keys(arguments: list[Any]) -> list[Any]:
     keys = arguments[0]
     if not keys or not all(key.removeprefix("-").isdecimal() and key.isascii() for key in keys):
         return arguments
-    return [{int(key): value for key, value in keys.items()}]
+    try:
+        return [{int(key): value for key, value in keys.items()}]
+    except ValueError:  # more digits than Python converts
+        return arguments
 
 
 def _json(text: str, place: Place) -> Any:

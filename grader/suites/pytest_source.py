@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass, field
 
 from grader.suites.files import Place
-from grader.suites.source import parse_source
+from grader.suites.source import parse_source, unparsed
 
 _SOLUTION_MODULE = "solution"
 
@@ -66,7 +66,8 @@ def read_test_module(source: str, entry_point: str, place: Place) -> TestModule:
     ``entry_point`` is the function under test, or "" for the first name that the module imports from ``solution``.
 
     Raises:
-        SuiteError: it is not Python, has no test, or uses more of pytest than ``raises`` and ``approx``.
+        SuiteError: it is not Python, has no test, cannot be written out again (nested too deeply, too long a number),
+            or uses more of pytest than ``raises`` and ``approx``.
 
     """
     try:
@@ -90,7 +91,7 @@ def read_test_module(source: str, entry_point: str, place: Place) -> TestModule:
     if not module.tests:
         body, module.tests = _assertions_at_the_end(body, place)
     stand_ins = _stand_ins(module.imported, entry_point)
-    text = ast.unparse(ast.Module(body=body, type_ignores=[]))
+    text = _source_of(ast.Module(body=body, type_ignores=[]), place)
     module.setup = "\n".join([*([_PYTEST] if uses_pytest else []), *stand_ins, *aliases, text])
     return module
 
@@ -128,11 +129,22 @@ def _name_of_test(node: ast.stmt, place: Place) -> str:
         )
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or not node.name.startswith("test"):
         return ""
-    if isinstance(node, ast.AsyncFunctionDef) or node.decorator_list or ast.unparse(node.args):
+    if isinstance(node, ast.AsyncFunctionDef) or node.decorator_list or _has_parameters(node.args):
         raise place.error(
             f"function {node.name}: a test is a plain function; fixtures, parameters and marks are not known here"
         )
     return node.name
+
+
+def _has_parameters(arguments: ast.arguments) -> bool:
+    return any(isinstance(node, ast.arg) for node in ast.iter_child_nodes(arguments))
+
+
+def _source_of(tree: ast.AST, place: Place) -> str:
+    try:
+        return unparsed(tree)
+    except ValueError as error:
+        raise place.error(str(error)) from error
 
 
 def _assertions_at_the_end(body: list[ast.stmt], place: Place) -> tuple[list[ast.stmt], list[str]]:
@@ -143,5 +155,5 @@ def _assertions_at_the_end(body: list[ast.stmt], place: Place) -> tuple[list[ast
             raise place.error("has no test: no function named test_..., and no assertion")
         first = len(body) - 1
     if all(isinstance(node, ast.Assert) for node in body[first:]):
-        return body[:first], [ast.unparse(node) for node in body[first:]]
-    return [], [ast.unparse(ast.Module(body=body, type_ignores=[]))]
+        return body[:first], [_source_of(node, place) for node in body[first:]]
+    return [], [_source_of(ast.Module(body=body, type_ignores=[]), place)]

@@ -42,6 +42,21 @@ def parse_source(source: str) -> ast.Module:
         raise ValueError("not usable Python: nested too deeply") from error
 
 
+def unparsed(tree: ast.AST) -> str:
+    """Write a syntax tree as source.
+
+    Raises:
+        ValueError: it is nested too deeply, or has a number of more digits than Python writes in decimal.
+
+    """
+    try:
+        return ast.unparse(tree)
+    except RecursionError as error:
+        raise ValueError("not usable Python: nested too deeply") from error
+    except ValueError as error:
+        raise ValueError("not usable Python: it has a number of too many digits") from error
+
+
 def has_endless_name(source: str) -> bool:
     """Whether there are hundreds of combining marks in a row. The parser brings those of a name into an order, which
     takes time that grows with their square, while no other thread runs."""

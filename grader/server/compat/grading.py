@@ -87,24 +87,24 @@ async def grade_by_suite(
     samples a second and for tests of the request that fail by themselves, InfrastructureError where one of the tasks
     could not be judged within ``timeout_s``: half a result would be taken for a whole one.
     """
-    caller.take_samples(len(task_ids))
     service, owner = service_of(request), caller.owner
     began, now = time.monotonic(), asyncio.get_running_loop().time()
-    programs = await asyncio.to_thread(_programs, suite, task_ids, text, is_solution)
-    batch = Batch(
-        request_id=request.state.request_id,
-        suite=suite,
-        programs=programs,
-        groups=tuple(dict.fromkeys(g.name for one in task_ids for g in suite.tasks[one].groups)),
-        limits=limits if owner.ceilings is None else limits.within(owner.ceilings),
-        fail_fast=fail_fast,
-        tenant=owner.tenant,
-        weight=owner.weight,
-        timeout_s=timeout_s,
-    )
-    asked = Asked(service, batch, (1,), True, began, None if timeout_s is None else now + timeout_s)
-    verdicts: list[VerdictFields] = []
-    await while_connected(request.receive, asked.collect(verdicts.append))
+    with caller.taking_samples(len(task_ids)):
+        programs = await asyncio.to_thread(_programs, suite, task_ids, text, is_solution)
+        batch = Batch(
+            request_id=request.state.request_id,
+            suite=suite,
+            programs=programs,
+            groups=tuple(dict.fromkeys(g.name for one in task_ids for g in suite.tasks[one].groups)),
+            limits=limits if owner.ceilings is None else limits.within(owner.ceilings),
+            fail_fast=fail_fast,
+            tenant=owner.tenant,
+            weight=owner.weight,
+            timeout_s=timeout_s,
+        )
+        asked = Asked(service, batch, (1,), True, began, None if timeout_s is None else now + timeout_s)
+        verdicts: list[VerdictFields] = []
+        await while_connected(request.receive, asked.collect(verdicts.append))
     found = in_order(batch, verdicts)
     broken = [
         FieldError(place, why)

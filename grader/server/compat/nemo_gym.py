@@ -5,6 +5,7 @@ It takes the rows of NeMo-Gym's own ``resources_servers/code_gen``. There are no
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
@@ -38,10 +39,13 @@ from grader.server.problems import Refused
 from grader.server.service import Part
 from grader.server.streams import JSON
 from grader.suites.inline import MAX_CHARACTERS
+from grader.suites.json_values import MAX_VALUES, has_too_many_values
 from grader.suites.labels import Label
 
 _TASK_INDEX = "_ng_task_index"
 _TESTS = "verifier_metadata.unit_tests"
+# So many of them as a request may have can be added up without an overflow.
+_MAX_REWARD = 1e300
 
 FailureParameter = Annotated[
     Literal["refuse", "mask"],
@@ -121,7 +125,9 @@ async def verify(
 ) -> Response:
     """Reward a response by its row's unit tests, or by a suite's task."""
     wanted = await read_model(request, VerifyRequest)
-    sample = Single(_said(wanted.response), _label(wanted.verifier_metadata or {}), "response", _TESTS)
+    # In a thread whatever the body's size: tests may be packed.
+    label = await asyncio.to_thread(_label, wanted.verifier_metadata or {})
+    sample = Single(_said(wanted.response), label, "response", _TESTS)
     try:
         (found,) = await rewarded(request, caller, [sample], suite, reward)
         answer = _answer(judged(found), found)
@@ -154,8 +160,9 @@ async def aggregate(request: Request, caller: AnyCaller) -> Response:
     groups: dict[Any, list[float]] = {}
     for number, row in enumerate(wanted.verify_responses):
         value, task = row.get("reward"), row.get(_TASK_INDEX)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise Refused("a number is needed", place=f"verify_responses[{number}].reward")
+        if not isinstance(value, int | float) or isinstance(value, bool) or not _is_in_range(value):
+            said = f"a number from -{_MAX_REWARD:g} to {_MAX_REWARD:g} is needed"
+            raise Refused(said, place=f"verify_responses[{number}].reward")
         if not isinstance(task, int | str | None):
             raise Refused("a number is needed", place=f"verify_responses[{number}].{_TASK_INDEX}")
         if not row.get("mask_sample"):
@@ -176,6 +183,10 @@ async def aggregate(request: Request, caller: AnyCaller) -> Response:
         "key_metrics": means,
     }
     return Response(to_json(answer), media_type=JSON)
+
+
+def _is_in_range(value: float) -> bool:
+    return -_MAX_REWARD <= value <= _MAX_REWARD  # NaN is in no range
 
 
 def _mean(values: list[float]) -> float:
@@ -217,12 +228,13 @@ def _unpacked(packed: Any) -> dict[str, Any]:
     try:
         unpacker = zlib.decompressobj()
         text = unpacker.decompress(base64.b64decode(packed, validate=True), MAX_CHARACTERS + 1)
-        found = json.loads(text) if unpacker.eof and len(text) <= MAX_CHARACTERS else None
+        is_bounded = unpacker.eof and len(text) <= MAX_CHARACTERS and not has_too_many_values(text)
+        found = json.loads(text) if is_bounded else None
     except (TypeError, ValueError, binascii.Error, zlib.error, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise Refused(
-            f"not the base64 of zlib of a JSON object of at most {MAX_CHARACTERS} bytes",
+            f"not the base64 of zlib of a JSON object of at most {MAX_CHARACTERS} bytes and {MAX_VALUES} values",
             place=f"{_TESTS}.packed",
         )
     return {name: found[name] for name in ("inputs", "outputs") if name in found}

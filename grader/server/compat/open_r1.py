@@ -41,7 +41,7 @@ from grader.server.problems import Refused
 from grader.server.refusals import note_refusal
 from grader.server.service import Part
 from grader.suites.inline import MAX_TESTS
-from grader.suites.source import parse_source
+from grader.suites.source import parse_source, unparsed
 from grader.worker.execution import Executed, Execution
 
 _DEFAULT_CASE_S = 5.0
@@ -212,9 +212,14 @@ def evaluation_in(script: str) -> Evaluation | None:
     if "evaluate_code" not in script or len(script) > _MAX_SCRIPT_CHARACTERS:
         return None
     try:
-        body = parse_source(textwrap.dedent(script.strip("\n"))).body
-    except ValueError:
+        return _evaluation_of(parse_source(textwrap.dedent(script.strip("\n"))).body)
+    except (
+        ValueError
+    ):  # no Python, or too deep or with too long a number to be compared: not one of open-r1's
         return None
+
+
+def _evaluation_of(body: Sequence[ast.stmt]) -> Evaluation | None:
     body = [node for node in body if not isinstance(node, ast.Import)]
     if len(body) != 4 or [type(node) for node in body] != [ast.FunctionDef, ast.Assign, ast.Assign, ast.Expr]:
         return None
@@ -225,10 +230,10 @@ def evaluation_in(script: str) -> Evaluation | None:
     assert isinstance(call, ast.Expr)
     case_s = _case_time(function)
     loaded = cases.value
-    is_call = ast.unparse(call.value) == "evaluate_code(code_snippet, test_cases)"
+    is_call = unparsed(call.value) == "evaluate_code(code_snippet, test_cases)"
     if case_s is None or not is_call or not isinstance(loaded, ast.Call) or len(loaded.args) != 1:
         return None
-    named = (ast.unparse(program.targets[0]), ast.unparse(cases.targets[0]), ast.unparse(loaded.func))
+    named = (unparsed(program.targets[0]), unparsed(cases.targets[0]), unparsed(loaded.func))
     text, source = _constant(loaded.args[0]), _constant(program.value)
     if named != ("code_snippet", "test_cases", "json.loads") or text is None or source is None:
         return None
@@ -238,7 +243,7 @@ def evaluation_in(script: str) -> Evaluation | None:
 
 def _case_time(function: ast.FunctionDef) -> float | None:
     """The time-out of each case, of a function that is open-r1's; None for another one."""
-    text = ast.unparse(function)
+    text = unparsed(function)
     is_known = (
         text.startswith("def evaluate_code(code, test_cases):")
         and "for case in test_cases:" in text
@@ -249,10 +254,10 @@ def _case_time(function: ast.FunctionDef) -> float | None:
     if not is_known:
         return None
     for node in ast.walk(function):
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "exec_timeout":
+        if isinstance(node, ast.Assign) and unparsed(node.targets[0]) == "exec_timeout":
             value = node.value
             if isinstance(value, ast.Constant) and isinstance(value.value, int | float) and value.value > 0:
-                return min(float(value.value), MAX_TIME_S)
+                return float(min(value.value, MAX_TIME_S))
     return _DEFAULT_CASE_S
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from grader.extraction.after_prompt import completion_after, has_special_tokens
 from grader.server.answers import to_json
 from grader.server.auth import AnyCaller
-from grader.server.bodies import read_model
+from grader.server.bodies import read_made
 from grader.server.compat.rewarding import (
     RewardParameter,
     Single,
@@ -69,8 +69,8 @@ async def reward_queries(
     request: Request, caller: AnyCaller, suite: SuiteParameter = None, reward: RewardParameter = None
 ) -> Response:
     """Reward what follows each prompt. Empty lists are answered with empty lists."""
-    wanted = await read_model(request, OpenRLHFRequest)
-    found = await rewarded(request, caller, _samples(wanted), suite, reward)
+    _, samples = await read_made(request, OpenRLHFRequest, _samples)
+    found = await rewarded(request, caller, samples, suite, reward)
     rewards = [judged(one) for one in found]
     logs = {
         "passed": [float(one.passed) for one in found],

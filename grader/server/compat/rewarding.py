@@ -19,7 +19,7 @@ from fastapi import Query, Request
 
 from grader.dispatch.contract import VerdictFields
 from grader.dispatch.gathering import Gatherer
-from grader.errors import InfrastructureError, InputError, OverloadedError, SuiteError
+from grader.errors import GraderError, InfrastructureError, InputError, OverloadedError, SuiteError
 from grader.rewards import Context, RewardResult, spec_of_text, tamper_flags
 from grader.server.answers import Asked, in_order
 from grader.server.auth import Caller
@@ -105,17 +105,22 @@ async def rewarded(
         with _placed(sample):
             return replace(await gatherer.submit(kind, sample), label_place=sample.label_place)
 
+    tasks: list[asyncio.Task[Rewarded]] = []
+
     async def every() -> list[Rewarded]:
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(one(kind, sample)) for kind, sample in zip(kinds, samples, strict=True)
-            ]
+            for kind, sample in zip(kinds, samples, strict=True):
+                tasks.append(group.create_task(one(kind, sample)))
         return [task.result() for task in tasks]
 
     try:
         return await while_connected(request.receive, every())
     except ExceptionGroup as errors:
-        raise errors.exceptions[0] from errors
+        first = errors.exceptions[0]
+        is_any_judged = any(not task.cancelled() and task.exception() is None for task in tasks)
+        if isinstance(first, Refused | GraderError) and not is_any_judged:
+            caller.give_back(len(samples))
+        raise first from errors
 
 
 def label_at(place: str, value: Any) -> Label:

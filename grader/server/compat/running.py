@@ -130,10 +130,10 @@ async def run_for(
     ``answer_s``: wall-clock seconds after which the client will not wait any more. Raises OverloadedError when they are
     over, and what ``Grading.execute`` raises. The request's body must have been read.
     """
-    caller.take_samples(1)
-    run = runs_of(service_of(request)).run(wanted, caller.owner, wait_s)
     try:
-        return await asyncio.wait_for(while_connected(request.receive, run), answer_s)
+        with caller.taking_samples(1):
+            run = runs_of(service_of(request)).run(wanted, caller.owner, wait_s)
+            return await asyncio.wait_for(while_connected(request.receive, run), answer_s)
     except TimeoutError:
         raise OverloadedError("the program was started, and did not end while the client waits") from None
 

@@ -29,7 +29,7 @@ from grader.server.compat.sandbox_fusion_datasets import (
 from grader.server.openapi import takes
 from grader.server.problems import Refused
 from grader.suites.inline import GROUP, MAX_TESTS
-from grader.suites.source import parse_source
+from grader.suites.source import parse_source, unparsed
 
 _DEFAULT_RUN_S = 10.0
 _DEFAULT_TOTAL_S = 300.0
@@ -170,17 +170,18 @@ def _assertions(cases: TestCases, place: str) -> dict[str, Any]:
         raise Refused("test and entry_point are needed for assert", place=place)
     try:
         tree = parse_source(cases.test)
+        has_check = any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body)
+        if has_check:
+            tree.body = [node for node in tree.body if not _calls_check(node)]
+        source = unparsed(tree)
     except ValueError as error:
         raise Refused(str(error), place=f"{place}.test") from error
-    names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    if "check" not in names:
-        source = [ast.unparse(tree)]
-        return {"kind": "assertions", "tests": source, "entry_point": cases.entry_point}
-    tree.body = [node for node in tree.body if not _calls_check(node)]
+    if not has_check:
+        return {"kind": "assertions", "tests": [source], "entry_point": cases.entry_point}
     return {
         "kind": "assertions",
         "tests": [f"check({cases.entry_point})"],
-        "setup": ast.unparse(tree),
+        "setup": source,
         "entry_point": cases.entry_point,
     }
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from grader.extraction.after_prompt import has_special_tokens
 from grader.server.answers import to_json
 from grader.server.auth import AnyCaller
-from grader.server.bodies import read_model
+from grader.server.bodies import read_made
 from grader.server.compat.rewarding import (
     RewardParameter,
     Single,
@@ -58,10 +58,13 @@ async def reward_response(
     request: Request, caller: AnyCaller, suite: SuiteParameter = None, reward: RewardParameter = None
 ) -> Response:
     """Reward a response."""
-    wanted = await read_model(request, SlimeRequest)
-    label = label_at("label", wanted.label)
-    shown = wanted.prompt if isinstance(wanted.prompt, str) else ""
-    sample = Single(wanted.response, label, "response", "label", "" if has_special_tokens(shown) else shown)
+    _, sample = await read_made(request, SlimeRequest, _sample)
     (found,) = await rewarded(request, caller, [sample], suite, reward)
     value = judged(found)
     return Response(to_json(value), media_type=JSON)  # type: ignore[arg-type]
+
+
+def _sample(wanted: SlimeRequest) -> Single:
+    label = label_at("label", wanted.label)
+    shown = wanted.prompt if isinstance(wanted.prompt, str) else ""
+    return Single(wanted.response, label, "response", "label", "" if has_special_tokens(shown) else shown)

@@ -260,6 +260,19 @@ def test_weights_that_overflow_are_an_error_and_no_reward():
     huge = {"sum": [{"name": "binary", "passed": 1e308}], "weights": [10]}
     with pytest.raises(InputError, match="no finite number"):
         value(huge)
+    both = {"sum": ["binary", {"name": "binary", "label": "other"}], "weights": [1.7e308, 1.7e308]}
+    with pytest.raises(InputError, match="no finite number"):
+        value(both)
+    infinite = {"sum": ["binary"], "weights": [1e308], "label": "inner"}
+    infinite = {"product": [infinite, {"name": "binary", "label": "ten", "passed": 10}], "label": "product"}
+    other = {
+        "product": [
+            {"name": "binary", "label": "a", "passed": -1e308},
+            {"name": "binary", "label": "b", "passed": 10},
+        ]
+    }
+    with pytest.raises(InputError, match="no finite number"):
+        value({"sum": [infinite, other], "weights": [1, 1]})
 
 
 @given(st.text(), st.text(max_size=50))

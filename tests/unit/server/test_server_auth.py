@@ -17,6 +17,7 @@ from grader.errors import InputError
 from grader.limits import MIB, Limits
 from grader.server import auth, keys
 from grader.server.auth import KeyRing, TokenBucket
+from grader.server.parts import standard_parts
 from grader.server.settings import ServerSettings, ceilings_of, is_loopback
 
 
@@ -181,6 +182,63 @@ def test_more_requests_or_samples_than_the_rate_are_429(make_front, key_file, pr
     problem_in(front.grade("x", headers=bearer(few)), 429)
 
 
+@pytest.mark.parametrize(
+    ("solution", "change", "status"),
+    [
+        ("x", {"suite": "nope"}, 422),
+        ("x", {"groups": ["nope"]}, 422),
+        ("# stub: overload", {}, 429),
+        ("# stub: break", {}, 503),
+    ],
+)
+@pytest.mark.parametrize("headers", [{}, {"accept": "application/x-ndjson"}])
+def test_samples_that_are_refused_do_not_use_up_the_rate(
+    make_front, key_file, solution, change, status, headers
+):
+    key = keys.add_key(key_file, "few", samples_per_s=1)
+    front = front_with(make_front, key_file)
+    samples = [{"task_id": "Starter/0", "sample_id": f"s{n}", "solution": solution} for n in range(500)]
+    body = {"suite": "starter", "samples": samples, "use_cache": False, **change}
+    answer = front.ask("POST", "/v1/grade", json=body, headers=bearer(key) | headers)
+    assert answer.status_code == status, answer.text
+    assert answer.json()["title"] != "Rate exceeded"
+    assert front.grade("x", headers=bearer(key)).status_code == 200
+
+
+def test_rewards_that_are_refused_do_not_use_up_the_rate(make_front, key_file):
+    key = keys.add_key(key_file, "few", samples_per_s=1)
+    front = make_front(ServerSettings(api_keys_file=key_file), parts=standard_parts(None, ["openrlhf"]))
+    rows = {
+        "suite": "starter",
+        "task_ids": ["Starter/0"] * 100,
+        "completions": ["```python\n# stub: overload\n```"] * 100,
+    }
+    answer = front.ask("POST", "/v1/rewards", json=rows, headers=bearer(key))
+    assert answer.json()["title"] == "Queue full"
+    labels = {"query": ["x"] * 100, "prompts": [""] * 100, "labels": ["nope"] * 100}
+    answer = front.ask("POST", "/openrlhf/reward?suite=starter", json=labels, headers=bearer(key))
+    assert answer.status_code == 422, answer.text
+    one = {"suite": "starter", "task_ids": ["Starter/0"], "completions": ["x"]}
+    assert front.ask("POST", "/v1/rewards", json=one, headers=bearer(key)).status_code == 200
+
+
+def test_requests_that_are_refused_use_up_the_rate_of_requests(make_front, key_file, problem_in):
+    key = keys.add_key(key_file, "slow", requests_per_s=0.001)
+    front = front_with(make_front, key_file)
+    problem_in(front.grade("x", suite="nope", headers=bearer(key)), 422, "suite")
+    problem_in(front.grade("x", suite="nope", headers=bearer(key)), 429)
+
+
+def test_what_is_given_back_is_no_more_than_what_can_go_through_at_once():
+    bucket = TokenBucket(5.0)
+    assert bucket.take(12, 0.0) == 0.0
+    assert bucket.level == -7.0
+    bucket.give_back(12)
+    assert bucket.level == 5.0
+    bucket.give_back(12)
+    assert bucket.level == 5.0
+
+
 def test_a_changed_file_is_read_again_and_a_wrong_one_is_not_believed(key_file, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(auth.time, "monotonic", lambda: clock[0])
@@ -222,6 +280,8 @@ def test_a_changed_file_is_read_again_and_a_wrong_one_is_not_believed(key_file, 
         ('{"tenant": "a b", "sha256": "' + "0" * 64 + '"}', "tenant"),
         ('{"tenant": "a", "sha256": "' + "0" * 64 + '", "wieght": 2}', "wieght"),
         ('{"tenant": "a", "sha256": "' + "0" * 64 + '", "weight": 0}', "weight"),
+        ('{"tenant": "a", "sha256": "' + "0" * 64 + '", "weight": 1e-7}', "weight"),
+        ('{"tenant": "a", "sha256": "' + "0" * 64 + '", "requests_per_s": 1e-320}', "requests_per_s"),
         (
             '{"tenant": "a", "sha256": "' + "0" * 64 + '", "ceilings": {"memory_bytes": "1G"}}',
             "ceilings.memory_bytes",

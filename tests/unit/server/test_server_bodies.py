@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
+import types
 import zlib
 from contextlib import suppress
 
@@ -12,8 +14,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grader.server import bodies
 from grader.server.bodies import decompressed, parsed, place_of
 from grader.server.models import GradeRequest
+from grader.server.parts import standard_parts
 from grader.server.problems import Refused
 from grader.server.settings import ServerSettings
 
@@ -151,6 +155,57 @@ def test_no_more_mistakes_are_listed_than_one_can_read(front):
     assert len(answer.json()["errors"]) == 20
 
 
+def test_of_very_many_mistakes_none_is_listed(front, problem_in, monkeypatch):
+    """All of them would have to be made, which takes longer than the event loop may be held up."""
+    monkeypatch.setattr(bodies, "_MAX_BUILT_ERRORS", 30)
+    few, many = ({"suite": "starter", "samples": [{}] * count} for count in (30, 31))
+    assert len(front.ask("POST", "/v1/grade", json=few).json()["errors"]) == 20
+    found = problem_in(front.ask("POST", "/v1/grade", json=many), 422, "")
+    assert "31 mistakes" in found["detail"]
+
+
+def test_more_values_than_there_may_be_are_413_and_not_parsed(front, problem_in):
+    body = b'{"samples": [{"task_id": "a", "solution": "x", "tests": [' + b"[]," * 2_000_000 + b"[]]}]}"
+    found = problem_in(front.send(zstandard.compress(body), content_encoding="zstd"), 413)
+    assert "4000000 values" in found["detail"]
+
+
+def test_commas_and_brackets_in_texts_are_no_values(front):
+    solution = "[1,2,3,4]\n" * 400_000  # 4,800,000 of the marks that stand before values
+    samples = [{"task_id": "Starter/0", "sample_id": name, "solution": solution} for name in "abc"]
+    data = json.dumps({"suite": "starter", "samples": samples, "use_cache": False}).encode()
+    assert len(data) > 4_000_000
+    assert front.send(data).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/grade", {"suite": "starter", "samples": [{"task_id": "Starter/0", "solution": "?"}]}),
+        ("/v1/rewards", {"suite": "starter", "task_ids": ["Starter/0"], "completions": ["?"]}),
+        ("/slime/reward", {"response": "?", "label": "Starter/0"}),
+        ("/openrlhf/reward", {"query": ["?"], "prompts": [""], "labels": ["Starter/0"]}),
+        ("/verify", {"responses_create_params": {}, "response": {"output": ["?"]}}),
+    ],
+)
+def test_large_bodies_are_parsed_beside_the_event_loop(make_front, monkeypatch, path, body):
+    threads = []
+
+    def noted(*arguments):
+        threads.append(threading.current_thread())
+        return parsed(*arguments)
+
+    monkeypatch.setattr(bodies, "parsed", noted)
+    names = [name for name in ("slime", "openrlhf") if name in path] or ["nemo-gym"]
+    front = make_front(parts=standard_parts(None, names))
+    for size in (1, 64 * 1024):
+        content = json.dumps(body).replace('"?"', f'"{"x" * size}"')
+        front.ask("POST", path, content=content, headers={"content-type": "application/json"})
+    small, large = threads
+    assert small is threading.main_thread()
+    assert large is not threading.main_thread()
+
+
 def test_places_are_paths():
     assert place_of(("samples", 3, "task_id")) == "samples[3].task_id"
     assert place_of(()) == ""
@@ -179,3 +234,33 @@ def test_a_gzip_of_many_small_members_is_read_in_bounds():
     assert decompressed(members, "gzip", CAP) == b""
     with pytest.raises(Refused):
         decompressed(members + zlib.compress(b"x"), "gzip", CAP)
+
+
+@pytest.mark.parametrize("encoding", PACK)
+def test_more_members_than_there_may_be_are_400(front, encoding, problem_in):
+    member = PACK[encoding](b" ")
+    assert decompressed(member * 1000, encoding, CAP) == b" " * 1000
+    with pytest.raises(Refused):
+        decompressed(member * 1001, encoding, CAP)
+    problem_in(front.send(member * 1001, content_encoding=encoding), 400)
+
+
+def test_members_do_not_make_what_is_behind_them_be_copied(monkeypatch):
+    given = []
+
+    class Member:
+        def __init__(self, *arguments):
+            self._member = zlib.decompressobj(*arguments)
+
+        def decompress(self, data, *arguments):
+            given.append(len(data))
+            return self._member.decompress(data, *arguments)
+
+        def __getattr__(self, name):
+            return getattr(self._member, name)
+
+    monkeypatch.setattr(bodies, "zlib", types.SimpleNamespace(decompressobj=Member, error=zlib.error))
+    incompressible = gzip.compress(bytes(range(256)) * 16_000, compresslevel=0)
+    packed = gzip.compress(b"x") * 900 + incompressible
+    assert len(decompressed(packed, "gzip", 64 << 20)) == 900 + 256 * 16_000
+    assert sum(given) < len(packed) + 1000 * 64 * 1024

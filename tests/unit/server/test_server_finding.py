@@ -13,6 +13,7 @@ from grader.suites import registry
 from grader.worker.program import Program
 
 SLICE = 64
+SLICE_CHARACTERS = 64 * 1024
 STARTER = registry.load("starter")
 
 
@@ -37,6 +38,28 @@ def looked_at(monkeypatch) -> list[str]:
 def test_programs_are_those_of_the_samples_in_their_order(count):
     samples = samples_of(count)
     assert asyncio.run(find_programs(samples, STARTER, None)) == programs_of(samples, STARTER)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "slices"),
+    [
+        ([SLICE_CHARACTERS] * 3 + [1] * (SLICE + 3), [1, 1, 1, SLICE, 3]),
+        ([SLICE_CHARACTERS // 2] * 5, [2, 2, 1]),
+        ([1, 10 * SLICE_CHARACTERS, 1], [2, 1]),
+        ([0] * (SLICE + 1), [SLICE, 1]),
+    ],
+)
+def test_a_slice_ends_with_its_samples_or_its_text(monkeypatch, lengths, slices):
+    seen: list[int] = []
+
+    def find(samples, suite):
+        seen.append(len(samples))
+        return programs_of(samples, suite)
+
+    monkeypatch.setattr(finding, "programs_of", find)
+    samples = [GivenSample("Starter/1", f"s{n}", "x" * length, True) for n, length in enumerate(lengths)]
+    assert len(asyncio.run(find_programs(samples, STARTER, None))) == len(samples)
+    assert seen == slices
 
 
 def test_after_the_deadline_none_is_looked_for(looked_at):

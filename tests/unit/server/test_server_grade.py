@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
+import types
 
 import pytest
 from fastapi import APIRouter
@@ -253,6 +255,7 @@ def test_suites_and_tasks_are_listed_without_references_and_tests(front, problem
 
 def test_unknown_paths_and_methods_are_problems(front, problem_in):
     problem_in(front.ask("GET", "/v2/grade"), 404)
+    problem_in(front.ask("POST", "/v1/grade/", json={}), 404)  # and no redirection
     answer = front.ask("DELETE", "/v1/grade")
     problem_in(answer, 405)
     assert answer.headers["allow"] == "POST"
@@ -309,6 +312,60 @@ def test_limits_are_lowered_to_nothing_without_a_key(make_front):
     front = make_front(ServerSettings())
     answer = front.grade("x", limits={"memory_bytes": 1 << 28})
     assert answer.json()["summary"]["limits"]["memory_bytes"] == 1 << 28
+
+
+def counted(front, *requests):
+    """What metrics say after some requests: verdicts by status."""
+
+    async def conversation(client):
+        for sources, more in requests:
+            samples = [
+                {"task_id": "Starter/0", "sample_id": f"s{n}", "solution": one}
+                for n, one in enumerate(sources)
+            ]
+            answer = await client.post("/v1/grade", json={"suite": "starter", "samples": samples, **more})
+            assert answer.status_code == 200
+        return (await client.get("/metrics")).text
+
+    lines = re.findall(
+        r'grader_verdicts_total{status="(\w+)",suite="starter"} (\d+)', front.talk(conversation)
+    )
+    return {status: int(count) for status, count in lines if int(count)}
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_metrics_count_what_the_grading_gave_no_verdict_on(make_front, use_cache):
+    cache = {"use_cache": use_cache}
+    assert counted(make_front(), (["x", "# stub: lose", "y"], cache)) == {
+        "passed": 2,
+        "infrastructure_error": 1,
+    }
+    assert counted(make_front(), (["x", "# stub: break", "y"], cache)) == {
+        "passed": 1,
+        "infrastructure_error": 2,
+    }
+    late = (["x", "# stub: wait 600", "y"], cache | {"timeout_s": 0.5})
+    found = counted(make_front(), late)
+    assert sum(found.values()) == 3
+    assert found["infrastructure_error"] >= 2
+
+
+@pytest.mark.parametrize("sources", [("x", "y"), ("x", "x")])
+def test_metrics_count_a_sample_once_whose_verdict_is_lost_on_its_way(front, monkeypatch, sources):
+    async def never(*_):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(answers, "flagged", never)
+    found = counted(front, (sources, {"include_flags": True, "timeout_s": 0.5}))
+    assert sum(found.values()) == 2
+
+
+def test_lost_verdicts_are_logged(front, monkeypatch):
+    said = []
+    log = types.SimpleNamespace(warning=lambda event, **more: said.append((event, more)), error=print)
+    monkeypatch.setattr(answers, "_log", log)
+    front.grade("x", "# stub: lose", "# stub: lose\n2")
+    assert said == [("verdicts_lost", {"missing": 2, "sample_id": "s1"})]
 
 
 def test_metrics_count_verdicts_requests_and_the_pool(front):

@@ -1,4 +1,4 @@
-"""Piston, open-r1, NeMo-Skills and open-instruct: from requests to runs, and from what programs did to answers."""
+"""Foreign APIs but SandboxFusion's: from requests to runs, and from what programs did to answers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from grader.limits import Limits
 from grader.server.batches import Owner
 from grader.server.compat import nemo_skills, open_instruct, open_r1, piston
 from grader.server.compat.cells import RESULT_FILE, with_result
+from grader.server.compat.running import MAX_TIME_S
 from grader.server.problems import Refused
 from grader.suites.inline import inline_task
 from grader.worker.execution import Executed
@@ -171,6 +172,12 @@ def test_the_script_of_open_r1_is_recognised():
     assert (found.program, len(found.cases), found.case_s) == ("def f():\n    '''\n  x'''\nprint(1)", 2, 3.0)
 
 
+def test_a_script_with_an_endless_time_out_has_the_longest_that_there_is():
+    found = open_r1.evaluation_in(script(template=SCRIPT.replace("timeout = 3", "timeout = 0x" + "f" * 400)))
+    assert found is not None
+    assert found.case_s == MAX_TIME_S
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -184,6 +191,8 @@ def test_the_script_of_open_r1_is_recognised():
         script(tests=[{"input": 1, "output": "2"}]),
         script(tests={}),
         "evaluate_code (",
+        script(template=SCRIPT.replace("total = len(test_cases)", "total = 0x" + "f" * 5000)),
+        script(template=SCRIPT.replace("total = len(test_cases)", "total = a" + ".a" * 400)),
     ],
 )
 def test_other_scripts_are_not(other):
@@ -221,6 +230,11 @@ def test_a_batch_of_scripts(compat):
     answer = front.post("/execute_batch", {**body, "languages": ["python"]})
     assert answer.json()["errors"][0]["place"] == "languages"
     assert front.post("/execute_batch", {**body, "scripts": [], "languages": []}).json() == []
+    deep = script(template=SCRIPT.replace("exec_timeout = 3", "exec_timeout = a" + ".a" * 400))
+    both = {"scripts": [deep, script()], "language": "python", "timeout": 5, "request_timeout": 5}
+    found = front.post("/execute_batch", both).json()
+    assert len(found) == 2
+    assert found[1]["execution"]["results"][0]["text"] == "1.0"
     single = {"scripts": ["1"], "language": "python", "timeout": 5, "request_timeout": 5}
     assert compat("open-r1-morph").post("/execute_batch", single).json()[0].keys() == {
         "text",
@@ -335,3 +349,19 @@ def test_open_instruct_endpoints(compat):
     assert wrong.json()["errors"][0]["place"] == "tests[1]"
     assert front.post("/test_program_stdio", {**stdio, "tests": ["x"]}).status_code == 422
     assert front.post("/test_program", {**body, "program": "# stub: path"}).status_code == 503
+
+
+# -- NeMo-Gym
+
+
+@pytest.mark.parametrize("rewards", [[10**400], [-(10**400)], [1.7e308, 1.7e308], ["1"], [True], [None]])
+def test_rewards_that_cannot_be_added_up(compat, rewards):
+    body = {"verify_responses": [{"reward": 1.0}, *({"reward": reward} for reward in rewards)]}
+    answer = compat("nemo-gym").post("/aggregate_metrics", body)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["place"] == "verify_responses[1].reward"
+
+
+def test_rewards_are_added_up(compat):
+    answer = compat("nemo-gym").post("/aggregate_metrics", {"verify_responses": [{"reward": 1e300}] * 3})
+    assert answer.json()["key_metrics"] == {"mean/reward": 1e300}

@@ -156,6 +156,24 @@ def test_keys_and_their_rates(compat, tmp_path):
     assert front.talk(conversation) == [401, 200, 504]
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "text"),
+    [
+        ("/run_code", VERL, "code"),
+        ("/submit", {"dataset": "starter", "id": 0}, "completion"),
+    ],
+)
+def test_what_finds_no_room_does_not_use_up_the_rate(compat, tmp_path, path, body, text):
+    key = add_key(tmp_path / "keys.jsonl", "team", samples_per_s=0.001)
+    front = compat("sandbox-fusion", keys=tmp_path / "keys.jsonl")
+    headers = {"authorization": f"Bearer {key}"}
+    found = [
+        front.post(path, {**body, text: f"{source}\ndef f(x):\n    return x\n"}, headers=headers).status_code
+        for source in ("# stub: overload", "# stub: overload", "x = 1", "x = 1")
+    ]
+    assert found == [504, 504, 200, 504]
+
+
 def test_a_slow_queue_is_answered_before_the_client_gives_up(compat, monkeypatch):
     monkeypatch.setattr("grader.server.compat.sandbox_fusion._PATIENCE_S", 0.0)
     body = {**VERL, "code": "# stub: wait 60", "compile_timeout": 0.01, "run_timeout": 0.01}
@@ -257,6 +275,9 @@ def test_asserts_become_inline_tests():
         {"type": "function_call", "input": [1], "output": [[1]], "fn_name": "f"},
         {"type": "assert", "test": "assert f()"},
         {"type": "assert", "test": "def f(:", "entry_point": "f"},
+        {"type": "assert", "test": "assert f() == 0x" + "f" * 5000, "entry_point": "f"},
+        {"type": "assert", "test": "assert f" + ".a" * 400, "entry_point": "f"},
+        {"type": "assert", "test": "def check(f):\n    assert f" + ".a" * 400, "entry_point": "f"},
     ],
 )
 def test_cases_that_cannot_be_meant(cases):

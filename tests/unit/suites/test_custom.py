@@ -110,6 +110,7 @@ def test_a_task_can_be_sent_to_another_process(write_rows):
         ({**FUNCTION, "comparison": "close enough"}, "comparison.kind", "one of exact, set, close"),
         ({**FUNCTION, "comparison": {"kind": "exact", "atol": 1}}, "comparison.atol", "unknown"),
         ({**FUNCTION, "comparison": {"kind": "close", "atol": -1}}, "comparison.atol", "at least 0"),
+        ({**FUNCTION, "comparison": {"kind": "close", "rtol": 10**400}}, "comparison.rtol", "at least 0"),
         ({**FUNCTION, "comparison": {"kind": "close", "atol": "0"}}, "comparison.atol", "at least 0"),
         ({**STDIO, "comparison": "exact"}, "comparison", "is for function tests"),
         ({**FUNCTION, "reference": "def double(x) return"}, "reference", "not Python"),

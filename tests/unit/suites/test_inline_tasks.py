@@ -17,6 +17,8 @@ from grader.suites.task import AssertionTests, Comparison, StdioTest, StdioTests
 FUNCTION = {"kind": "function", "entry_point": "add", "inputs": [[1, 2], [3, 4]], "expected": [3, 7]}
 STDIO = {"kind": "stdio", "inputs": ["1\n"], "outputs": ["2\n"]}
 ASSERTIONS = {"kind": "assertions", "tests": ["assert add(1, 2) == 3"]}
+HUGE = "0x" + "f" * 5000  # more digits than Python converts, if written in decimal
+DEEP = "x" + ".y" * 400
 MODULE = """
 import pytest
 from solution import add, Stack as Pile
@@ -98,6 +100,8 @@ def test_rows_of_apps_taco_and_livecodebench():
     values = read({"inputs": [[[1, 2], 3], [{"1": 2}]], "outputs": [[[0, 1]], [4]], "fn_name": "two"})
     assert values.inputs() == [[[1, 2], 3], [{1: 2}]]
     assert values.expected() == [[[0, 1]], [4]]
+    long = read({"inputs": [[{"9" * 5000: 2}]], "outputs": [4], "fn_name": "two"})
+    assert long.inputs() == [[{"9" * 5000: 2}]]
     printed = read({"inputs": ["1\n", ["2", "3"]], "outputs": ["1\n", ["2", "3"]], "fn_name": None})
     assert printed.comparison == "benchmark"
     assert printed.tests[1] == StdioTest("2\n3", "2\n3")
@@ -162,6 +166,7 @@ def test_equal_tests_are_one_task():
         ({**STDIO, "outputs": [None]}, "field 'outputs[0]': a string is needed, this is null"),
         ({**STDIO, "inputs": [5]}, "field 'inputs[0]': a string is needed"),
         ({**STDIO, "comparison": "loose"}, "field 'comparison': one of exact"),
+        ({**STDIO, "comparison": "float", "atol": 10**400}, "field 'atol': a number of at least 0 is needed"),
         ({**STDIO, "atol": 1}, "field 'atol': is for the comparison 'float'"),
         ({**ASSERTIONS, "tests": ["assert ("]}, "field 'tests[0]': not Python"),
         ({**ASSERTIONS, "tests": ["# none"]}, "field 'tests[0]': has no statement"),
@@ -171,6 +176,11 @@ def test_equal_tests_are_one_task():
         ({**ASSERTIONS, "tests": "import solution\nassert f(1)"}, "field 'tests': import the names that are tested"),
         ({**ASSERTIONS, "tests": "def test_f(tmp_path): assert f(1)"}, "field 'tests': function test_f: a test"),
         ({**ASSERTIONS, "tests": "class TestF:\n    def test_f(self): assert f(1)"}, "field 'tests': class TestF"),
+        ({**ASSERTIONS, "tests": f"def test_f(): assert f() == {HUGE}"}, "field 'tests': not usable Python: it has"),
+        ({**ASSERTIONS, "tests": f"x = {HUGE}\nassert f(x)"}, "field 'tests': not usable Python: it has a number"),
+        ({**ASSERTIONS, "tests": f"def test_f(x={HUGE}): assert f(x)"}, "field 'tests': function test_f: a test"),
+        ({**ASSERTIONS, "tests": f"assert f({DEEP})"}, "field 'tests': not usable Python: nested too deeply"),
+        ({**ASSERTIONS, "tests": f"for x in {DEEP}: assert f(x)"}, "field 'tests': not usable Python: nested too"),
         ({"inputs": ["1"], "outputs": ["1"], "fn": "f"}, "field 'fn': unknown"),
         ({"inputs": ["{"], "outputs": ["1"], "fn_name": "f"}, "field 'inputs[0]': a line is not JSON"),
         ({"inputs": ["1"], "outputs": ["one"], "fn_name": "f"}, "field 'outputs[0]': a line is not JSON"),
