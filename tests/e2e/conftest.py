@@ -158,10 +158,11 @@ def write_lines(file: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def children_of(pid: int) -> list[int]:
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # the thread has ended since
-            found += [int(child) for child in task.read_text().split()]
+    found: list[int] = []
+    with contextlib.suppress(OSError):  # it has ended since
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):  # the thread has
+                found += [int(child) for child in task.read_text().split()]
     return found
 
 

@@ -125,9 +125,10 @@ async def verify(
 ) -> Response:
     """Reward a response by its row's unit tests, or by a suite's task."""
     wanted = await read_model(request, VerifyRequest)
+    said = _said(wanted.response)
     # In a thread whatever the body's size: tests may be packed.
     label = await asyncio.to_thread(_label, wanted.verifier_metadata or {})
-    sample = Single(_said(wanted.response), label, "response", _TESTS)
+    sample = Single(said, label, "response", _TESTS)
     try:
         (found,) = await rewarded(request, caller, [sample], suite, reward)
         answer = _answer(judged(found), found)
