@@ -129,7 +129,8 @@ class Families:
         else:
             family.failed[exact] = verdict
         printed = len(verdict.get("stdout_tail", ""))
-        self.printed -= self._long_verdicts.pop((family, exact), 0)
+        if self._long_verdicts:
+            self.printed -= self._long_verdicts.pop((family, exact), 0)
         if printed > _LITTLE_PRINTED_CHARACTERS:
             self._long_verdicts[family, exact] = printed
             self.printed += printed
@@ -145,8 +146,9 @@ class Families:
 
     def forget(self, family: _Family) -> None:
         """Forget a family that nobody holds."""
-        for exact in ("", *family.failed):
-            self.printed -= self._long_verdicts.pop((family, exact), 0)
+        if self._long_verdicts:
+            for exact in ("", *family.failed):
+                self.printed -= self._long_verdicts.pop((family, exact), 0)
         alike = self._by_outline[family.outline]
         if isinstance(alike, dict):
             del alike[self._tree_of(family)]
