@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import pydantic_core
 import structlog
 
-from grader.dispatch.contract import Batch, VerdictFields
+from grader.dispatch.contract import Batch, VerdictFields, Verdicts
 from grader.errors import GraderError
 from grader.rewards import with_flags
 from grader.schema import SuiteIdentity, Summary
@@ -58,13 +58,13 @@ class Asked:
         """
         take = self._with_given_names(take)
         missing = {program.sample_id: program for program in self.batch.programs}
-        counted: set[str] = set()
+        arrived: set[str] = set()
         why = ("Lost", "the grading ended without a verdict on this sample; send it again")
         try:
             async with asyncio.timeout_at(self.deadline) as limit:
                 if self.deadline is not None:
                     await asyncio.sleep(0)  # where it has passed already, nothing is begun
-                await self._take_all(missing, counted, take)
+                await self._take_all(missing, arrived, take)
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -81,25 +81,24 @@ class Asked:
             if missing:
                 _log.warning("verdicts_lost", missing=len(missing), sample_id=next(iter(missing)))
         unjudged = [self._unjudged(program, *why) for program in missing.values()]
-        self._count(unjudged, counted)
+        self._count([verdict for verdict in unjudged if verdict["sample_id"] not in arrived])
         for verdict in unjudged:
             take({**verdict, "flags": []} if self.include_flags else verdict)
 
-    def _count(self, unjudged: Sequence[VerdictFields], counted: Collection[str]) -> None:
-        """Have metrics count the verdicts made here, but not of samples whose own verdict was counted and then lost."""
-        rest = [verdict for verdict in unjudged if verdict["sample_id"] not in counted]
+    def _count(self, unjudged: Verdicts) -> None:
+        """Have metrics count verdicts that were made here; what arrives is counted as it does."""
         observer = self.service.observer
-        if observer is not None and rest:
-            observer.unjudged(self.batch, rest, end_to_end_s=time.monotonic() - self.began)
+        if observer is not None and unjudged:
+            observer.unjudged(self.batch, unjudged, end_to_end_s=time.monotonic() - self.began)
 
-    async def _take_all(self, missing: dict[str, Program], counted: set[str], take: Take) -> None:
+    async def _take_all(self, missing: dict[str, Program], arrived: set[str], take: Take) -> None:
         batch = self.batch
         if self.deadline is not None:
             left_s = self.deadline - asyncio.get_running_loop().time()
             batch = replace(batch, timeout_s=max(left_s, _LEAST_S))
-        graded_by = self.service.grade(batch, once=self.use_cache, counted=counted)
-        async with aclosing(graded_by) as graded:
+        async with aclosing(self.service.grade(batch, once=self.use_cache)) as graded:
             async for verdicts in graded:
+                arrived.update(verdict["sample_id"] for verdict in verdicts)
                 for verdict in verdicts:
                     program = missing.get(verdict["sample_id"])
                     if program is None:

@@ -37,46 +37,26 @@ class Observer:
     metrics: Metrics
     traces: Traces
 
-    def watched(
-        self, batch: Batch, graded: AsyncIterator[Verdicts], counted: set[str] | None = None
-    ) -> AsyncIterator[Verdicts]:
-        """Pass a batch's verdicts on; the batch counts as arrived now. ``counted`` is given the samples' ids."""
-        suite = batch.suite.name
-        passed_on = self._counted(suite, graded, counted)
-        return self.traces.batch(
-            passed_on, request_id=batch.request_id, suite=suite, samples=len(batch.programs)
-        )
+    def traced(self, batch: Batch, graded: AsyncIterator[Verdicts]) -> AsyncIterator[Verdicts]:
+        """Pass the verdicts of what is run on."""
+        named = {"request_id": batch.request_id, "suite": batch.suite.name}
+        return self.traces.batch(graded, **named, samples=len(batch.programs))
+
+    async def counted(self, batch: Batch, graded: AsyncIterator[Verdicts]) -> AsyncGenerator[Verdicts, None]:
+        """Pass a batch's verdicts on, and count those that arrive; the batch counts as arrived now."""
+        began = time.monotonic()
+        async with aclosing(cast(Any, graded)):
+            async for verdicts in graded:
+                passed_s = time.monotonic() - began
+                self.metrics.verdicts(verdicts, suite=batch.suite.name, end_to_end_s=passed_s)
+                for verdict in verdicts:
+                    if verdict["status"] == Status.INFRASTRUCTURE_ERROR and not verdict["cached"]:
+                        _log_our_failure(verdict)
+                yield verdicts
 
     def unjudged(self, batch: Batch, verdicts: Verdicts, *, end_to_end_s: float) -> None:
         """Count verdicts that were made because the grading gave none. ``end_to_end_s``: since the request, seconds."""
         self.metrics.verdicts(verdicts, suite=batch.suite.name, end_to_end_s=end_to_end_s)
-
-    async def copies(
-        self, batch: Batch, graded: AsyncGenerator[Verdicts, None], counted: set[str] | None = None
-    ) -> AsyncGenerator[Verdicts, None]:
-        """Pass a batch's verdicts on, and count those that were copied from an identical program's."""
-        began = time.monotonic()
-        async with aclosing(graded):
-            async for verdicts in graded:
-                copied = [verdict for verdict in verdicts if verdict["cached"]]
-                if copied:
-                    passed_s = time.monotonic() - began
-                    self.metrics.verdicts(copied, suite=batch.suite.name, end_to_end_s=passed_s)
-                    _note(copied, counted)
-                yield verdicts
-
-    async def _counted(
-        self, suite: str, graded: AsyncIterator[Verdicts], counted: set[str] | None
-    ) -> AsyncGenerator[Verdicts, None]:
-        began = time.monotonic()
-        async with aclosing(cast(Any, graded)):
-            async for verdicts in graded:
-                self.metrics.verdicts(verdicts, suite=suite, end_to_end_s=time.monotonic() - began)
-                _note(verdicts, counted)
-                for verdict in verdicts:
-                    if verdict["status"] == Status.INFRASTRUCTURE_ERROR:
-                        _log_our_failure(verdict)
-                yield verdicts
 
     async def run(self, running: Awaitable[Executed]) -> Executed:
         """Wait for the run of a program that is not judged, and count it; it counts as arrived now."""
@@ -92,11 +72,6 @@ class Observer:
         passed_s = time.monotonic() - began
         self.metrics.run(executed.ended, passed_s, wall_s=executed.wall_s, cpu_s=executed.cpu_s)
         return executed
-
-
-def _note(verdicts: Verdicts, counted: set[str] | None) -> None:
-    if counted is not None:
-        counted.update(verdict["sample_id"] for verdict in verdicts)
 
 
 def _log_our_failure(verdict: VerdictFields) -> None:

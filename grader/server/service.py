@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from fastapi import APIRouter, Request
@@ -31,7 +30,7 @@ UNKNOWN_STAMP: Mapping[str, Any] = {"backend": "unknown", "layers": ()}
 
 @dataclass(slots=True)
 class Service:
-    """The running service. ``draining``: it takes no new work. ``active`` counts what has to end before it may stop.
+    """The running service. ``draining``: it takes no new work. ``active`` counts the requests under way.
 
     ``startup_error`` is what kept it from starting. ``observer`` counts and traces what is graded. ``own_drains``: the
     paths whose routes refuse new work in a drain themselves. ``families``: the programs that are graded now, so that
@@ -52,28 +51,26 @@ class Service:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Count work that a drain waits for, for as long as the context lasts."""
+        """Count a request, for as long as the context lasts."""
         self.active += 1
         try:
             yield
         finally:
             self.active -= 1
 
-    def grade(
-        self, batch: Batch, *, once: bool = False, counted: set[str] | None = None
-    ) -> AsyncGenerator[Verdicts, None]:
-        """Grade a batch as ``grading.grade`` does, seen by metrics and traces. ``counted`` is given the ids of the
-        samples whose verdicts metrics have counted, which is before they are given to the caller.
+    def grade(self, batch: Batch, *, once: bool = False) -> AsyncGenerator[Verdicts, None]:
+        """Grade a batch as ``grading.grade`` does, seen by metrics and traces.
 
         ``once``: identical programs of a task are run once, also those of a tenant's batches that are graded at the
         same time; see ``grader.server.deduped``.
         """
-        if not once:
-            verdicts = self.grading.grade(batch)
-            watched = verdicts if self.observer is None else self.observer.watched(batch, verdicts, counted)
-            return cast("AsyncGenerator[Verdicts, None]", watched)
-        graded = grade_once(partial(self.grade, counted=counted), batch, self.families)
-        return graded if self.observer is None else self.observer.copies(batch, graded, counted)
+        graded = grade_once(self._run, batch, self.families) if once else self._run(batch)
+        counted = graded if self.observer is None else self.observer.counted(batch, graded)
+        return cast("AsyncGenerator[Verdicts, None]", counted)
+
+    def _run(self, batch: Batch) -> AsyncIterator[Verdicts]:
+        graded = self.grading.grade(batch)
+        return graded if self.observer is None else self.observer.traced(batch, graded)
 
     @property
     def stamp(self) -> Mapping[str, Any]:

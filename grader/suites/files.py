@@ -142,7 +142,7 @@ def parse_json(file: SuiteFile, line: int, text: str, *, strict: bool = False) -
 def finite_json(text: str) -> Any:
     """Parse JSON text. Raises ValueError for what is none, NaN, Infinity and numbers too large for a float included,
     and for too many values."""
-    if has_too_many_values(text.encode("utf-8", "surrogatepass")):
+    if len(text) > MAX_VALUES and has_too_many_values(text.encode("utf-8", "surrogatepass")):
         raise ValueError(f"more than {MAX_VALUES} values and names of fields")
     return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
 

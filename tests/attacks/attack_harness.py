@@ -69,10 +69,6 @@ _GVISOR_DEVICES = (
 )
 
 
-class CellChangedError(AssertionError):
-    """After an attack, a cell's processes or descriptors are others than before."""
-
-
 class Harness:
     """Grades attacks one after the other in one cell."""
 
@@ -185,17 +181,12 @@ class Harness:
 
     def withstand(self, attack: Attack) -> dict[str, Any]:
         """Grade an attack; fail if it passes, or leaves or breaks anything."""
-        for is_last in (not attack.name.startswith("kernel-"), True):
-            try:
-                return self._withstand(attack)
-            except AssertionError as error:
-                self.grade(self.witness)  # a cell that is lost may be noticed by the next sample only
-                self._warm_up()  # the next attack fails for what it does itself, not for a fresh cell after this one
-                # While a sample dies that is full of the kernel's memory, the kernel's killer may go on to the runner,
-                # which is chance (docs/attacks.md) and changes no verdict. Twice in a row it is the attack's doing.
-                if is_last or not isinstance(error, CellChangedError):
-                    raise
-        raise AssertionError("not reached")
+        try:
+            return self._withstand(attack)
+        except AssertionError:
+            self.grade(self.witness)  # a cell that is lost may be noticed by the next sample only
+            self._warm_up()  # the next attack fails for what it does itself, not for a fresh cell after this one
+            raise
 
     def _withstand(self, attack: Attack) -> dict[str, Any]:
         before, memory_before = self.state(), self.worker_memory()
@@ -218,8 +209,7 @@ class Harness:
         self.must_be_clean(self.grade(self.witness))
         if self.backend.keeps_cell(attack):
             after = self.state()
-            if after != before:
-                raise CellChangedError(differences(before, after))
+            assert after == before, differences(before, after)
             assert not self._cell_keeps(before, left_before, MAX_LEFT), "memory is left in the cell"
             assert not self._cell_keeps(before, self._group_memory, 2 * MAX_LEFT), "small steps"
         else:

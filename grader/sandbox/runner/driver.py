@@ -42,9 +42,8 @@ _DATA = (bool, int, float, complex, str, bytes, type(None))
 _calls: list[object] = []  # what was called of the candidate; only whether there is anything counts
 _gone: list[object] = []  # likewise, whether the candidate is
 _sources: list[str] = []  # of the tests
-_calling = (
-    _thread.allocate_lock()
-)  # the candidate answers one call at a time; tests may call from several threads
+# The candidate answers one call at a time; tests may call from several threads.
+_calling = _thread.allocate_lock()
 
 
 class _Gone(BaseException):
@@ -107,7 +106,7 @@ def _seed(*sources: str) -> None:
     random.seed(known)
     numbers = sys.modules.get("numpy.random")
     if numbers is not None:
-        own = random.Random(known)  # noqa: S311
+        own = random.Random(known)  # noqa: S311 - the same numbers in each run, and the tests' own state as it was
         numbers.seed([own.getrandbits(32) for _ in range(8)])
 
 

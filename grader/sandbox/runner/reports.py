@@ -10,17 +10,9 @@ from . import wire
 
 def never_started(number: int) -> tuple[bytes, ...]:
     """Return the report of a run that was cancelled before it began."""
-    nothing = {
-        "code": 0,
-        "signal": 0,
-        "driver_code": 0,
-        "cpu_s": 0.0,
-        "idle_s": 0.0,
-        "wall_s": 0.0,
-        "rss": 0,
-        "slowness": 1.0,
-    }
-    return report({"run": number, "ended": "cancelled", "outside": False, **nothing}, b"", b"")
+    nothing = dict.fromkeys(("code", "signal", "driver_code", "cpu_s", "idle_s", "wall_s", "rss"), 0)
+    facts = {"run": number, "ended": "cancelled", "outside": False, "slowness": 1.0}
+    return report(facts | nothing, b"", b"")
 
 
 def report(facts: dict[str, object], stdout: bytes, stderr: bytes) -> tuple[bytes, ...]:

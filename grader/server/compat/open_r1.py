@@ -213,9 +213,7 @@ def evaluation_in(script: str) -> Evaluation | None:
         return None
     try:
         return _evaluation_of(parse_source(textwrap.dedent(script.strip("\n"))).body)
-    except (
-        ValueError
-    ):  # no Python, or too deep or with too long a number to be compared: not one of open-r1's
+    except ValueError:  # no Python, or none that can be written out to be compared: not one of open-r1's
         return None
 
 

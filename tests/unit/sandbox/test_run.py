@@ -6,14 +6,13 @@ import contextlib
 import json
 import os
 import select
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from one_process import OneProcess
 
 from grader.sandbox.runner import clocks, pipes, reports, run, threads, wire
 
@@ -211,23 +210,6 @@ def test_a_program_that_found_the_pipe_full_was_not_idle_until_it_was_read(watch
         watched.advance({})
         watched.next_wake_ms()
         assert watched._step.idle(0.0, watched.now, 0.0) == pytest.approx(idle)
-
-
-class OneProcess:
-    """In a zygote's place: starts an interpreter that writes what it is told to its answers."""
-
-    def __init__(self, program: str) -> None:
-        self._program = program
-
-    def fork(self, _payloads: tuple[bytes, ...], answers: int, stdout: int, _stderr: int) -> list[int]:
-        command = [sys.executable, "-I", "-S", "-c", self._program, str(answers)]
-        self.process = subprocess.Popen(command, stdout=stdout, pass_fds=(answers,))
-        return [self.process.pid]
-
-    def wait(self, pid: int) -> tuple[int, float, int]:
-        _, status, usage = os.wait4(pid, 0)
-        self.process.returncode = status
-        return status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss
 
 
 SMALLEST_PIPE = 4096

@@ -6,45 +6,25 @@ import contextlib
 import json
 import os
 import select
-import subprocess
-import sys
+
+from one_process import OneProcess
 
 from grader.sandbox.runner import run, wire
 
 LIMITS = run.Limits(60.0, 60.0, {}, 60.0, 60.0, 1 << 20, 1000)
-BEGIN = f"import os, sys, time\nanswers = int(sys.argv[1])\nos.write(answers, {wire.frame(wire.STARTED, b'')!r})\n"
-
-
-class OneProcess:
-    """In a zygote's place: starts an interpreter that runs a program, told where its answers go."""
-
-    def __init__(self, program: str) -> None:
-        self._program = program
-
-    def fork(self, _payloads: tuple[bytes, ...], answers: int, stdout: int, _stderr: int) -> list[int]:
-        command = [sys.executable, "-I", "-S", "-c", BEGIN + self._program, str(answers)]
-        self.process = subprocess.Popen(command, stdout=stdout, pass_fds=(answers,))
-        return [self.process.pid]
-
-    def wait(self, pid: int) -> tuple[int, float, int]:
-        _, status, usage = os.wait4(pid, 0)
-        self.process.returncode = status
-        return status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss
+BEGIN = f"import os, sys\nanswers = int(sys.argv[1])\nos.write(answers, {wire.frame(wire.STARTED, b'')!r})\n"
 
 
 @contextlib.contextmanager
 def started(program, *, whole_program, limits=LIMITS):
-    """Yield a run of a program, and the function that waits for what the supervisor is woken by."""
-    proc, sent, poll = (
-        os.open("/proc", os.O_RDONLY | os.O_DIRECTORY),
-        os.open("/dev/null", os.O_WRONLY),
-        select.poll(),
-    )
-    sizes = () if whole_program else (1,)
+    """Yield a run of a program, its process, and the function that waits for what the supervisor is woken by."""
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    sent, poll = os.open("/dev/null", os.O_WRONLY), select.poll()
+    sizes, process = () if whole_program else (1,), OneProcess(BEGIN + program)
     watched = run.Run(1, limits, sizes, whole_program=whole_program, out=wire.Writer(sent))
     try:
-        watched.start(OneProcess(program), (b"",), poll, run.Watch(proc, None, None))
-        yield watched, lambda: dict(poll.poll(watched.next_wake_ms()))
+        watched.start(process, (b"",), poll, run.Watch(proc, None, None))
+        yield watched, process, lambda: dict(poll.poll(watched.next_wake_ms()))
     finally:
         os.close(proc)
         os.close(sent)
@@ -57,15 +37,18 @@ def facts_of(watched):
 
 
 def facts_at_the_end(program, *, whole_program, limits=LIMITS):
-    with started(program, whole_program=whole_program, limits=limits) as (watched, events):
+    """Run a program that goes on, where it waits for that, once the supervisor has seen that it closed its pipe."""
+    with started(program, whole_program=whole_program, limits=limits) as (watched, process, events):
         while not watched.over:
             watched.advance(events())
+            if watched._hung_up and limits is LIMITS:
+                process.go_on()
         return facts_of(watched)
 
 
 def test_a_run_that_is_over_before_the_supervisor_first_looks_was_not_idle_since_the_machine_started():
     """On a busy machine that is so; what it was idle is taken from what later runs of the sample may be."""
-    with started("os.write(answers, b'answer')", whole_program=False) as (watched, events):
+    with started("os.write(answers, b'answer')", whole_program=False) as (watched, _, events):
         os.waitid(os.P_PID, watched._pids[0], os.WEXITED | os.WNOWAIT)
         watched._began -= 1.0
         watched._excuse(0.5)
@@ -75,7 +58,8 @@ def test_a_run_that_is_over_before_the_supervisor_first_looks_was_not_idle_since
     assert (facts["ended"], facts["idle_s"]) == ("exited", 0.0)
 
 
-CLOSES = "os.close(answers)\ntime.sleep(0.5)\n"
+WAITS = "sys.stdin.read()\n"
+CLOSES = "os.close(answers)\n" + WAITS
 
 
 def test_a_whole_program_that_closes_what_it_does_not_know_is_judged_by_how_it_ends():
@@ -90,23 +74,26 @@ def test_a_function_that_closes_its_answer_pipe_is_judged_by_how_it_ends():
 
 def test_a_function_that_closes_its_answer_pipe_and_goes_on_has_ended_without_an_answer():
     limits = LIMITS._replace(idle_s=0.3)
-    facts = facts_at_the_end("os.close(answers)\ntime.sleep(3600)", whole_program=False, limits=limits)
+    facts = facts_at_the_end(CLOSES, whole_program=False, limits=limits)
     assert (facts["ended"], facts["signal"], facts["outside"]) == ("signalled", 9, False)
 
 
 def test_a_whole_program_that_closes_its_pipes_and_goes_on_has_its_limits():
     limits = LIMITS._replace(idle_s=0.3)
-    facts = facts_at_the_end("os.closerange(1, 99)\ntime.sleep(3600)", whole_program=True, limits=limits)
+    facts = facts_at_the_end("os.closerange(1, 99)\n" + WAITS, whole_program=True, limits=limits)
     assert facts["ended"] == "idle_limit"
 
 
 def test_a_program_that_closes_its_output_does_not_keep_the_supervisor_busy():
-    with started("os.close(1)\ntime.sleep(0.5)", whole_program=True) as (watched, events):
-        woken = 0
+    with started("os.close(1)\n" + WAITS, whole_program=True) as (watched, process, events):
+        woken = looks = 0
         while not watched.over:
             seen = events()
             woken += watched._stdout in seen
             watched.advance(seen)
+            looks += bool(woken)
+            if looks == 10:
+                process.go_on()
         facts = facts_of(watched)
     assert woken == 1
     assert facts["ended"] == "exited"
