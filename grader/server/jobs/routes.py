@@ -75,15 +75,12 @@ async def accept(request: Request) -> Response:
         if made is not None:
             return _accepted(made)
     outline = await asyncio.to_thread(_outline, service, caller.owner, body)
-    caller.take_samples(len(outline.programs))
-    job, is_new = await _asked(
-        runner,
-        runner.store.accept,
-        NewJob(
-            tenant=tenant, owner=owner_to_json(caller.owner), suite=outline.suite.name,
-            samples=len(outline.programs), request=body, key=idempotency_key, fingerprint=digest,
-        ),
+    new = NewJob(
+        tenant=tenant, owner=owner_to_json(caller.owner), suite=outline.suite.name,
+        samples=len(outline.programs), request=body, key=idempotency_key, fingerprint=digest,
     )  # fmt: skip
+    with caller.taking_samples(new.samples):
+        job, is_new = await _asked(runner, runner.store.accept, new)
     if is_new:
         runner.accepted(job.id)
     return _accepted(job)

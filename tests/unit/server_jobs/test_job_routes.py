@@ -29,6 +29,7 @@ from grader.errors import InfrastructureError, SuiteError
 from grader.rewards import PassRates, group_features
 from grader.schema import Summary, Verdict
 from grader.server.app import create_app
+from grader.server.jobs.errors import too_much_kept
 from grader.server.jobs.followers import LOOK_EVERY_S
 from grader.server.jobs.models import JobAnswer, JobsAnswer
 from grader.server.jobs.part import jobs_part
@@ -332,16 +333,35 @@ def test_tenants_see_their_own_jobs_alone(sqlite_url: str, tmp_path: Path) -> No
         assert [one["id"] for one in client.get("/v1/jobs").json()["jobs"]] == [job]
 
 
-def keys_of(tenants: str, folder: Path) -> tuple[dict[str, str], Path]:
+def keys_of(tenants: str, folder: Path, **more: float) -> tuple[dict[str, str], Path]:
     """A key for each tenant, and the file that has them."""
     keys = {tenant: f"grd_{tenant}" for tenant in tenants}
     file = folder / "keys.jsonl"
     rows = [
-        {"tenant": name, "sha256": hashlib.sha256(key.encode()).hexdigest()} for name, key in keys.items()
+        {"tenant": name, "sha256": hashlib.sha256(key.encode()).hexdigest()} | more
+        for name, key in keys.items()
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     file.chmod(0o600)
     return keys, file
+
+
+def test_job_for_which_there_is_no_room_does_not_use_up_the_rate(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, file = keys_of("a", tmp_path, samples_per_s=0.001)
+
+    def full(*_: object) -> None:
+        raise too_much_kept("the tenant has 20 unfinished jobs")
+
+    with client_of(sqlite_url, ServerSettings(api_keys_file=file)) as client:
+        client.headers["x-api-key"] = keys["a"]
+        with monkeypatch.context() as patched:
+            patched.setattr(JobStore, "accept", full)
+            answers = [client.post("/v1/jobs", json=body_of(3)) for _ in range(3)]
+        answers += [client.post("/v1/jobs", json=body_of(3)) for _ in range(2)]
+    titles = [answer.json().get("title", answer.status_code) for answer in answers]
+    assert titles == ["Too many jobs"] * 3 + [202, "Rate exceeded"]
 
 
 def test_one_tenants_jobs_do_not_keep_anothers_waiting(sqlite_url: str, tmp_path: Path) -> None:
